@@ -1,0 +1,64 @@
+"""Exact gradient flow of homogeneous neural networks, from a vanishing initialisation on.
+
+`import polarflow` is light: a name below is imported from its room when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data import Data as Data
+    from .errors import PolarflowError as PolarflowError
+    from .errors import SpecError as SpecError
+    from .flow import Problem as Problem
+    from .flow import Progress as Progress
+    from .flow import Stop as Stop
+    from .flow import Trajectory as Trajectory
+    from .flow import problem as problem
+    from .losses import Square as Square
+    from .networks import BlockState as BlockState
+    from .networks import TwoLayer as TwoLayer
+    from .networks import balanced as balanced
+    from .networks import block_state as block_state
+    from .saddles import Saddle as Saddle
+    from .solution import Solution as Solution
+    from .solution import gradient_flow as gradient_flow
+
+#: Every public name, and the room it comes from.
+_ROOMS = {
+    "Data": "data",
+    "PolarflowError": "errors",
+    "SpecError": "errors",
+    "Problem": "flow",
+    "Progress": "flow",
+    "Solution": "solution",
+    "Stop": "flow",
+    "Trajectory": "flow",
+    "gradient_flow": "solution",
+    "problem": "flow",
+    "Square": "losses",
+    "BlockState": "networks",
+    "TwoLayer": "networks",
+    "balanced": "networks",
+    "block_state": "networks",
+    "Saddle": "saddles",
+}
+
+__all__ = ["__version__", *_ROOMS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("polarflow")
+    elif name in _ROOMS:
+        value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

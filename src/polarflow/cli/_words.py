@@ -1,0 +1,58 @@
+"""What the command says to a person."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+_COLUMNS = ("saddle", "ln t enter", "ln t leave", "loss", "grad norm", "active", "KKT residual")
+
+
+def account(summary: Mapping[str, Any], folder: Path) -> str:
+    """A short account of a run from its summary, for a person."""
+    final, work = summary["final"], summary["work"]
+    state = "ended" if summary["status"] == "ok" else "ended early"
+    lines = [
+        f"{state}: {summary['stop_reason']}",
+        f"  time {_number(final['time'])}, loss {_number(final['loss'])}, "
+        f"gradient {_number(final['grad_norm'])}",
+        f"  {work['steps']} steps, {work['field_evaluations']} field evaluations, "
+        f"{work['seconds']:.2f} s (and {work['compile_seconds']:.1f} s of compiling)",
+    ]
+    if summary.get("message"):
+        lines.insert(1, f"  {summary['message']}")
+    if summary["saddles"]:
+        lines += ["", *_table(summary["saddles"])]
+    lines += ["", f"  {folder}: report.html, figures/, summary.json, trajectory.zarr"]
+    return "\n".join(lines)
+
+
+def unknown(verb: str, name: str, known: Sequence[str]) -> str:
+    """What is said of a name that a verb does not know."""
+    close = get_close_matches(name, known, n=1)
+    suggestion = f'; did you mean "{close[0]}"?' if close else ""
+    return f'{verb} "{name}": must be one of {", ".join(known)}{suggestion}'
+
+
+def _table(saddles: list[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        (
+            str(saddle["index"]),
+            _number(saddle["log_time_enter"]),
+            _number(saddle["log_time_leave"]),
+            _number(saddle["loss"]),
+            _number(saddle["grad_norm"]),
+            str(saddle["active_blocks"]),
+            _number(saddle["kkt_residual"]),
+        )
+        for saddle in saddles
+    ]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    return [
+        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (_COLUMNS, *rows)
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"

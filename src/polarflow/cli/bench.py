@@ -1,0 +1,50 @@
+"""The verb `bench`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import PolarflowError
+from ..store import open_folder
+from ._words import unknown
+
+
+def bench(
+    *names: str,
+    out: Path | None = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Measure the engine against its rivals, and print a table.
+
+    Parameters
+    ----------
+    names
+        The cases; all of them unless given.
+    out
+        A folder for summary.json; none is written unless given.
+    quick
+        The first case only, each method timed once.
+    overwrite
+        Allow a folder that is not empty, and replace the result in it.
+    quiet
+        Say nothing on the way.
+    """
+    from .. import benchmarks
+
+    known = benchmarks.names()
+    for name in names:
+        if name not in known:
+            raise PolarflowError(unknown("bench", name, known))
+    folder = open_folder(out, overwrite=overwrite) if out is not None else None
+    result = benchmarks.run(names or None, quick=quick, progress=None if quiet else _say)
+    if folder is not None:
+        folder.write_summary(result)
+        folder.finish()
+
+
+def _say(text: str) -> None:
+    print(f"polarflow: {text}", file=sys.stderr, flush=True)

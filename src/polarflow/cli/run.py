@@ -1,0 +1,108 @@
+"""The verb `run`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import PolarflowError
+from ..store import FIGURES, REPORT, RunFolder, finite, open_folder
+from ._progress import reporter
+from ._provenance import versions
+from ._words import account
+from .app import Exit
+
+if TYPE_CHECKING:
+    from ..solution import Solution
+
+
+def run(
+    spec: Path,
+    /,
+    *,
+    out: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Follow one flow, as a spec says.
+
+    Parameters
+    ----------
+    spec
+        A TOML file; `polarflow init` writes a commented example.
+    out
+        The folder for the result; a fresh one under runs/ otherwise.
+    set_
+        section.key=value in place of what the spec says, any number of times.
+    overwrite
+        Allow a folder that is not empty, and replace the result in it.
+    quiet
+        Say nothing but errors.
+    """
+    from ..spec import assemble, load_spec
+
+    plan = assemble(load_spec(spec, set_), spec)
+    folder = open_folder(out, overwrite=overwrite, name=spec.stem)
+    try:
+        with reporter(quiet) as progress:
+            solution = plan.solve(progress)
+    except PolarflowError as error:
+        folder.discard()
+        raise PolarflowError(f"{spec}: {error}") from None
+    except BaseException:
+        folder.discard()
+        raise
+    result = solution.summary()
+    summary = finite(
+        {
+            **result,
+            "recorded": every_request(result["recorded"], plan.record_times),
+            "spec": plan.spec.given(),
+            "versions": versions(),
+            "seed": plan.spec.seed,
+        }
+    )
+    keep(folder, solution, summary)
+    if not quiet:
+        print(account(summary, folder.path))
+    if solution.status == "ok":
+        return Exit.OK
+    return Exit.INTERRUPTED if solution.status == "interrupted" else Exit.STOPPED
+
+
+def every_request(
+    recorded: Sequence[Mapping[str, Any]], times: Sequence[float]
+) -> list[Mapping[str, Any]]:
+    """One entry for each requested time, in order; a time that was not reached has no loss."""
+    at = {entry["time"]: entry for entry in recorded}
+    nothing = dict.fromkeys(("time", "log_time", "loss", "log_loss", "param_norm"))
+    return [
+        at.get(time, {**nothing, "time": time, "log_time": log(time) if time > 0 else None})
+        for time in times
+    ]
+
+
+def keep(folder: RunFolder, solution: "Solution", summary: Mapping[str, Any]) -> None:
+    """Write the members of a run, the summary after the pictures, the marker last.
+
+    The summary is written even when a picture cannot be drawn; the marker is not.
+    """
+    from ..plotting import draw_all
+    from ..report import write_report
+
+    dataset = solution.to_xarray()
+    dataset.attrs["spec"] = json.dumps(summary["spec"])
+    folder.write_trajectory(dataset)
+    try:
+        with folder.member(FIGURES) as partial:
+            partial.mkdir()
+            draw_all(dataset, partial)
+        with folder.member(REPORT) as partial:
+            write_report(dataset, summary, partial)
+    finally:
+        folder.write_summary(summary)
+    folder.finish()

@@ -1,0 +1,167 @@
+"""Gradient descent on all weights: the method that the papers' figures were made with."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from ..errors import PolarflowError
+from ..flow import Problem, Trajectory
+
+DEFAULT_RECORDS = 1000
+"""How many iterations are recorded, beside the start, when none are named."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What gradient descent did.
+
+    **Attributes:**
+
+    - `step`: the step eta; iteration i is compared with the flow at time i * eta.
+    - `iterations`: how many were run.
+    - `iteration`: the recorded ones, shape `(T,)`.
+    - `trajectory`: the states there; `time` is iteration * step, `output` is empty.
+    - `status`: `"ok"`, or `"diverged"` when a prediction was no longer finite: the records end
+      with the first such state among those asked for.
+    - `seconds`: the compiled loop alone; `compile_seconds`: compiling it, or loading it from the
+      cache, before that.
+    """
+
+    step: float
+    iterations: int
+    iteration: Int[ndarray, " T"]
+    trajectory: Trajectory
+    status: str
+    seconds: float
+    compile_seconds: float
+
+
+def gradient_descent(
+    problem: Problem, step: float, iterations: int, record: Iterable[int] | None = None
+) -> Descent:
+    r"""Gradient descent $\theta_{i+1} = \theta_i - \eta \nabla L(\theta_i)$ on all weights.
+
+    With $r_k = -\partial L / \partial h_k$ and $D_j = \sum_k r_k s'(w_j \cdot x_k) x_k$ a step is
+    $a_j \mathrel{+}= \eta \langle D_j, w_j \rangle$, $w_j \mathrel{+}= \eta a_j D_j$, both from
+    the old weights, and $s'(0)$ is the slope for negative arguments, 0 for ReLU. This is the
+    method of Boursier et al. (2022), section 5, in float64; compiled, vectorised over neurons.
+
+    It knows nothing of kinks, and it holds weights as they are: neurons below 1e-308 cannot be
+    followed.
+
+    **Arguments:**
+
+    - `problem`: data, two-layer network, square loss and initial state.
+    - `step`: eta, in units of flow time.
+    - `iterations`: how many steps.
+    - `record`: iterations to record, 0 the start; by default 1000 equally spaced ones.
+
+    **Returns:** a `Descent`.
+
+    **Raises:** `PolarflowError` for a step or a number of iterations that is not positive, for a
+    record outside the run, and for weights that a float cannot hold.
+    """
+    if not (np.isfinite(step) and step > 0):
+        raise PolarflowError(f"gradient_descent: step is {step}; it must be a positive number.")
+    if iterations < 1:
+        raise PolarflowError(f"gradient_descent: iterations is {iterations}; it must be positive.")
+    index = _records(record, iterations)
+    a, w = _weights(problem)
+
+    begin = perf_counter()
+    from ._descent_kernel import descend
+
+    compiled = perf_counter()
+    x = np.array(problem.data.x, order="C")  # the kernel takes writable arrays
+    y = np.array(problem.data.y)
+    a_at = np.empty((len(index), len(a)))
+    w_at = np.empty((len(index), *w.shape))
+    h_at = np.empty((len(index), len(y)))
+    start = perf_counter()
+    filled = descend(
+        x, y, problem.loss.factor(len(y)), problem.network.slope, float(step), a, w, index,
+        a_at, w_at, h_at,
+    )  # fmt: skip
+    seconds = perf_counter() - start
+    index, h_at = index[:filled], h_at[:filled]
+    weights = np.concatenate([a_at[:filled, :, None], w_at[:filled].transpose(0, 2, 1)], axis=2)
+    return Descent(
+        step=float(step),
+        iterations=iterations,
+        iteration=index,
+        trajectory=_trajectory(problem, index * float(step), weights, h_at),
+        status="ok" if np.isfinite(h_at[-1]).all() else "diverged",
+        seconds=seconds,
+        compile_seconds=compiled - begin,
+    )
+
+
+def _records(record: Iterable[int] | None, iterations: int) -> Int[ndarray, " T"]:
+    if record is None:
+        return np.unique(np.linspace(0, iterations, DEFAULT_RECORDS + 1).round().astype(np.int64))
+    index = np.unique(np.asarray(list(record), dtype=np.int64))
+    if len(index) == 0:
+        raise PolarflowError("gradient_descent: record is empty; name at least one iteration.")
+    for end in (index[0], index[-1]):
+        if not 0 <= end <= iterations:
+            raise PolarflowError(
+                f"gradient_descent: record holds {end}; it must lie between 0 and {iterations}."
+            )
+    return index
+
+
+def _weights(problem: Problem) -> tuple[Float[ndarray, " m"], Float[ndarray, "d m"]]:
+    log_norm = problem.initial.log_norm
+    held = np.log(np.finfo(float).tiny)
+    lost = np.isfinite(log_norm) & (log_norm < held)
+    if lost.any():
+        j = int(np.argmax(lost))
+        raise PolarflowError(
+            f"gradient_descent: neuron {j} starts at norm 1e{log_norm[j] / np.log(10):.0f}; "
+            "gradient descent in float64 can only follow norms above 1e-307."
+        )
+    weights = problem.initial.weights()
+    return weights[:, 0].copy(), np.ascontiguousarray(weights[:, 1:].T)
+
+
+def _trajectory(
+    problem: Problem,
+    time: Float[ndarray, " T"],
+    weights: Float[ndarray, "T m p"],
+    prediction: Float[ndarray, "T n"],
+) -> Trajectory:
+    """The records in polar form, with the loss and the norm of its gradient."""
+    x, y = problem.data.x, problem.data.y
+    with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
+        # Scaled by the largest entry, so that a norm of 1e-200 has a square.
+        largest = np.abs(weights).max(axis=2)
+        scale = np.where(largest > 0, largest, 1.0)
+        shape = np.linalg.norm(weights / scale[:, :, None], axis=2)
+        log_norm = np.log(largest) + np.log(np.where(shape > 0, shape, 1.0))
+        safe = np.where(shape > 0, shape, 1.0)[:, :, None]
+        direction = weights / scale[:, :, None] / safe
+        still = (largest == 0)[:, :, None]
+        direction = np.where(still, problem.initial.direction, direction)
+        a, w = weights[:, :, 0], weights[:, :, 1:]
+        active = np.where(w @ x.T > 0, 1.0, problem.network.slope)
+        residual = problem.loss.residual(prediction, y)
+        force = (active * residual[:, None, :]) @ x
+        grad_w = a[:, :, None] * force
+        grad_a = np.einsum("tjd,tjd->tj", w, force)
+        grad_norm = np.sqrt(np.sum(grad_w**2, axis=(1, 2)) + np.sum(grad_a**2, axis=1))
+        loss = problem.loss.value(prediction, y)
+        log_loss = np.log(loss)
+    return Trajectory(
+        time=np.asarray(time, dtype=float),
+        log_norm=log_norm,
+        direction=direction,
+        loss=loss,
+        log_loss=log_loss,
+        grad_norm=grad_norm,
+        prediction=prediction,
+        output=np.empty((len(time), 0)),
+    )

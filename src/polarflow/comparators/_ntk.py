@@ -1,0 +1,88 @@
+"""The interpolant of the neural tangent kernel at initialisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ..errors import PolarflowError
+from ..flow import Problem
+from ..networks import TwoLayer
+
+
+@dataclass(frozen=True)
+class NtkInterpolant:
+    r"""The limit of the flow of the network linearised at its initial weights.
+
+    $f(x) = h_{\theta_0}(x) + \langle \nabla_\theta h_{\theta_0}(x), \Delta \rangle$.
+
+    **Attributes:**
+
+    - `network`: the two-layer network.
+    - `initial`: the weights (a, w) at which it is linearised, shape `(m, 1+d)`.
+    - `displacement`: Delta, the least-norm change of weights that fits the labels, same shape.
+    - `smallest_eigenvalue`: of the kernel matrix K(x_k, x_l) = <grad h(x_k), grad h(x_l)>.
+    - `residual`: the largest |f(x_k) - y_k|; not zero only where the kernel is singular.
+    """
+
+    network: TwoLayer
+    initial: Float[ndarray, "m p"]
+    displacement: Float[ndarray, "m p"]
+    smallest_eigenvalue: float
+    residual: float
+
+    @property
+    def relative_displacement(self) -> float:
+        """|Delta| / |theta_0|, small in the lazy regime."""
+        return float(np.linalg.norm(self.displacement) / np.linalg.norm(self.initial))
+
+    def __call__(self, x: Float[ndarray, "q d"]) -> Float[ndarray, " q"]:
+        """The interpolant at inputs of length d (bias included)."""
+        features = ntk_features(self.network, self.initial, x)
+        # Euler's relation: h is 2-homogeneous, so <grad h, theta_0> = 2 h.
+        return features @ (0.5 * self.initial + self.displacement).ravel()
+
+
+def ntk_features(
+    network: TwoLayer, weights: Float[ndarray, "m p"], x: Float[ndarray, "q d"]
+) -> Float[ndarray, "q mp"]:
+    """Gradients of h(x) with respect to all weights, block by block, with s'(0) the lower slope."""
+    a, w = weights[:, 0], weights[:, 1:]
+    z = x @ w.T
+    active = np.where(z > 0, 1.0, network.slope)
+    by_w = (active * a)[:, :, None] * x[:, None, :]
+    return np.concatenate([(active * z)[:, :, None], by_w], axis=2).reshape(len(x), -1)
+
+
+def ntk_interpolant(problem: Problem) -> NtkInterpolant:
+    r"""The interpolant of the neural tangent kernel at the initial weights.
+
+    The flow of the linearised network converges to the solution of
+    $\langle \nabla h_{\theta_0}(x_k), \Delta \rangle = y_k - h_{\theta_0}(x_k)$ of least norm,
+    which is $h_{\theta_0} + K(\cdot, X) K(X, X)^{-1} (y - h_{\theta_0}(X))$ with the kernel
+    $K(x, x') = \langle \nabla h_{\theta_0}(x), \nabla h_{\theta_0}(x') \rangle$ (Jacot et al.,
+    2018; Chizat et al., 2019). It is found by a least-squares routine on the features, which does
+    not square the kernel's conditioning.
+
+    **Arguments:**
+
+    - `problem`: its data, network and initial state.
+
+    **Raises:** `PolarflowError` if an initial weight is too large for a float.
+    """
+    x, y = problem.data.x, problem.data.y
+    weights = problem.initial.weights()
+    if not np.isfinite(weights).all():
+        raise PolarflowError("ntk_interpolant: an initial weight is too large for a float.")
+    features = ntk_features(problem.network, weights, x)
+    missing = y - 0.5 * features @ weights.ravel()
+    delta, _, _, singular = np.linalg.lstsq(features, missing, rcond=None)
+    full = len(singular) == len(y)
+    return NtkInterpolant(
+        network=problem.network,
+        initial=weights,
+        displacement=delta.reshape(weights.shape),
+        smallest_eigenvalue=float(singular[-1] ** 2) if full else 0.0,
+        residual=float(np.max(np.abs(features @ delta - missing))),
+    )

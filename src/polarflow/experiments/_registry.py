@@ -1,0 +1,27 @@
+"""Which experiments there are."""
+
+from ..errors import PolarflowError
+from ._base import Experiment
+from .boursier_2022 import EXPERIMENTS as BOURSIER_2022
+
+_ALL: dict[str, Experiment] = {each.name: each for each in BOURSIER_2022}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all experiments."""
+    return tuple(_ALL)
+
+
+def describe() -> dict[str, str]:
+    """One line about every experiment, by name."""
+    return {name: f"{each.title} ({each.paper})" for name, each in _ALL.items()}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name.
+
+    **Raises:** `PolarflowError` for a name that is not known.
+    """
+    if name not in _ALL:
+        raise PolarflowError(f"experiment is {name!r}; it must be one of {', '.join(_ALL)}.")
+    return _ALL[name]

@@ -1,0 +1,47 @@
+"""Figures 2 to 5 of Boursier, Pillaud-Vivien & Flammarion (2022), arXiv:2206.00939v3."""
+
+from .._base import Experiment
+from . import _drawing as drawing
+from . import _five_points as five_points
+from . import _lazy as lazy
+from . import _two_point_loss as two_point_loss
+from . import _two_points as two_points
+
+PAPER = "Boursier, Pillaud-Vivien & Flammarion 2022, arXiv:2206.00939v3"
+
+EXPERIMENTS = (
+    Experiment(
+        name="orthogonal-relu-fig2",
+        title="two orthogonal points: neurons align, then grow in two groups",
+        paper=f"{PAPER}, figure 2",
+        setting=two_points.SETTING,
+        claims=two_points.CLAIMS,
+        draw=drawing.two_point_states,
+        deviations=two_points.DEVIATIONS,
+    ),
+    Experiment(
+        name="orthogonal-relu-fig3",
+        title="two orthogonal points: the loss goes from saddle to saddle",
+        paper=f"{PAPER}, figure 3",
+        setting=two_points.SETTING,
+        claims=two_point_loss.CLAIMS,
+        draw=drawing.two_point_loss,
+    ),
+    Experiment(
+        name="orthogonal-relu-fig4",
+        title="five points that are not orthogonal: neurons turn while they grow",
+        paper=f"{PAPER}, figure 4",
+        setting=five_points.SETTING,
+        claims=five_points.CLAIMS,
+        draw=drawing.five_point_states,
+        deviations=five_points.DEVIATIONS,
+    ),
+    Experiment(
+        name="orthogonal-relu-fig5",
+        title="five points from a large initialisation: the lazy regime",
+        paper=f"{PAPER}, figure 5",
+        setting=lazy.SETTING,
+        claims=lazy.CLAIMS,
+        draw=drawing.lazy_states,
+    ),
+)

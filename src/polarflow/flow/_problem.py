@@ -1,0 +1,42 @@
+"""What is to be followed: data, network, loss and the state at time zero."""
+
+from dataclasses import dataclass
+
+from ..data import Data
+from ..errors import PolarflowError
+from ..losses import Square
+from ..networks import BlockState, TwoLayer
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A gradient flow: w' in -dl(w) from `initial`, for the network's loss on the data."""
+
+    data: Data
+    network: TwoLayer
+    initial: BlockState
+    loss: Square
+
+
+def problem(
+    data: Data, network: TwoLayer, initial: BlockState, *, loss: Square | None = None
+) -> Problem:
+    """A gradient-flow problem.
+
+    **Arguments:**
+
+    - `data`: inputs `(n, d)` and labels `(n,)`.
+    - `network`: a network; its blocks must match the state.
+    - `initial`: the weights at time zero in polar form.
+    - `loss`: by default `Square("mean")`, (1/n) sum_k (h_k - y_k)^2 / 2.
+
+    **Raises:** `PolarflowError` if shapes disagree.
+    """
+    expected = (network.width, 1 + data.dimension)
+    if initial.direction.shape != expected:
+        raise PolarflowError(
+            f"init: directions have shape {initial.direction.shape}; a two-layer network of "
+            f"width {network.width} on inputs of length {data.dimension} (bias included) needs "
+            f"{expected}."
+        )
+    return Problem(data, network, initial, loss if loss is not None else Square())

@@ -1,0 +1,479 @@
+"""The kink-exact engine: states, the field on them, windows and jumps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+from ...errors import PolarflowError
+from .._problem import Problem
+from ._error import CapError
+from ._geometry import arrangement
+from ._jump import jump_states
+from ._patterns import (
+    BRANCH_OFF,
+    BRANCH_ON,
+    BRANCH_STAY,
+    BRANCH_STOP,
+    BRANCHED,
+    CAPPED,
+    CROSSED,
+    KINK_WIDTH,
+    OFF,
+    ON,
+    REST,
+    SLID,
+    plane_forces,
+    start_on_kink,
+)
+from ._stiff import StiffSolver
+from ._window import coupled_series, measure_state, predict, speeds, window_events, window_states
+
+_MAX_ORDER = 30
+_BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": BRANCH_STOP}
+#: Truncation error of one window, in units of rtol.
+_LOCAL = 0.02
+#: What the events of one window may do to any log-norm, in units of rtol.
+_EVENTS = 0.2
+#: What a jump may neglect in any log-norm, in units of rtol.
+_JUMP = 0.02
+
+
+@dataclass(frozen=True)
+class KinkState:
+    """All neurons at one time: |w_j| = exp(log_scale_j), unit directions, activation patterns.
+
+    `w` is the part of w_j/|w_j| in the span of the examples, in the arrangement's basis;
+    `log_across` the logarithm of the constant norm of the part of w_j across it. Balanced: the
+    output weight is `sign * |w_j|`.
+    """
+
+    time: float
+    side: ndarray
+    w: ndarray
+    sign: ndarray
+    log_scale: ndarray
+
+
+@dataclass(frozen=True)
+class Field:
+    """The field at a state: what a field evaluation gives."""
+
+    prediction: ndarray
+    residual: ndarray
+    force: ndarray
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured at a state.
+
+    `rest` is |grad l|^2 / (Lambda l) with Lambda = |X| |r|, an upper bound of the speed of any
+    unit neuron; `escape` the largest growth rate of any neuron.
+    """
+
+    prediction: ndarray
+    residual: ndarray
+    loss: float
+    grad_norm: float
+    rest: float
+    escape: float
+
+
+class Window:
+    """A proposed advance of all neurons: states at any time inside it are cheap."""
+
+    def __init__(self, engine: "KinkExactEngine", state: KinkState, length: float, jump: bool):
+        self.engine = engine
+        self.state = state
+        self.length = length
+        self.is_jump = jump
+        self.defect = 0.0
+        self.arguments: tuple = ()
+
+        self.counts = np.zeros(4, dtype=np.int64)
+        self.drift = 0.0
+
+    def states(self, offsets: ndarray) -> list[KinkState]:
+        """States at increasing times after the window's start, the last at most its length."""
+        return self.engine._states(self, np.asarray(offsets, dtype=float))
+
+    def accept(self) -> None:
+        """Count the events and the work up to the last state asked for as done."""
+        self.engine.counts += self.counts[:3]
+        self.engine.evaluations += self.counts[3] / self.engine.blocks
+        self.engine.drift = max(self.engine.drift, self.drift)
+
+
+class KinkExactEngine:
+    """Advances a two-layer (leaky) ReLU network along its gradient flow.
+
+    **Arguments:**
+
+    - `problem`: network, data, loss and initial state (balanced).
+    - `rtol`: relative tolerance on every neuron's weights and on the residual.
+    - `branching`: the side taken at a kink that repels from both sides.
+    """
+
+    def __init__(self, problem: Problem, rtol: float, branching: str = "off"):
+        x, y = problem.data.x, problem.data.y
+        self.problem = problem
+        self.rtol = rtol
+        self.branching = branching
+        self.planes = arrangement(x, problem.network.slope)
+        self.factor = problem.loss.factor(len(y))
+        self.label = np.ascontiguousarray(y, dtype=float)
+        self.blocks = problem.network.width
+        self.counts = np.zeros(3, dtype=np.int64)
+        self.evaluations = 0.0
+        self.drift = 0.0
+        largest = float(np.max(np.abs(y), initial=0.0))
+        self.noise = 1e-15 * self.factor * self.planes.spread * largest
+        self.last_length = np.inf
+        self.series_tolerance = max(_LOCAL * rtol, 1e-15)
+        self.step_tolerance = _EVENTS * rtol
+        self._stiff = StiffSolver(self)
+        rng = np.random.default_rng(0)
+        count = len(self.planes.normals)
+        self._hash = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
+        self._direction_across = np.zeros((0, 0))
+        self._log_across = np.zeros(0)
+
+    # -- states ---------------------------------------------------------------------------
+
+    def initial(self) -> KinkState:
+        """The state at time zero, with the patterns that the flow takes from there."""
+        blocks = self.problem.initial
+        a, w = blocks.direction[:, 0], blocks.direction[:, 1:]
+        norm = np.linalg.norm(w, axis=1)
+        off = np.abs(np.abs(a) - norm) > 1e-12
+        if off.any():
+            j = int(np.argmax(np.abs(np.abs(a) - norm)))
+            raise PolarflowError(
+                f"init: neuron {j} has |a|/|w| = {abs(a[j]) / max(norm[j], 1e-300):.6g}; only "
+                "balanced initialisations, |a| = |w| to 1e-12, are supported."
+            )
+        unit = w / norm[:, None]
+        inside = unit @ self.planes.basis
+        across = unit - inside @ self.planes.basis.T
+        size = np.linalg.norm(across, axis=1)
+        size[size < 1e-14] = 0.0
+        log_scale = blocks.log_norm - 0.5 * np.log(2.0)
+        zero = np.isneginf(log_scale)
+        sign = np.where(a > 0, 1.0, -1.0)
+        log_scale = np.where(zero, 0.0, log_scale)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._direction_across = np.where(size[:, None] > 0, across / size[:, None], 0.0)
+            self._log_across = np.where(zero, -np.inf, np.log(size) + log_scale)
+        inside[zero] = 0.0
+        sign = np.where(zero, 0.0, sign)
+        z = inside @ self.planes.normals.T
+        side = np.where(z > 0, ON, OFF).astype(np.int8)
+        state = KinkState(0.0, side, np.ascontiguousarray(inside), sign, log_scale)
+        self._start_on_kinks(state, z, zero)
+        return state
+
+    def _start_on_kinks(self, state: KinkState, z: ndarray, zero: ndarray) -> None:
+        on, off = self._plane_forces(self._predict(state))
+        for j, h in np.argwhere(np.abs(z) <= KINK_WIDTH):
+            if zero[j]:
+                state.side[j, h] = REST
+                continue
+            outcome = start_on_kink(
+                state.side[j], h, state.sign[j], state.w[j], self.planes.normals, on, off,
+                _BRANCHING[self.branching],
+            )  # fmt: skip
+            if outcome == CAPPED:
+                raise CapError(f"the multipliers of neuron {j} on kink {h} at the start")
+            if outcome in (CROSSED, SLID, BRANCHED):
+                self.counts[{CROSSED: 0, SLID: 1, BRANCHED: 2}[outcome]] += outcome != CROSSED
+
+    def log_norm(self, state: KinkState) -> ndarray:
+        """ln|(a_j, w_j)| of every block."""
+        return np.where(state.sign == 0, -np.inf, state.log_scale + 0.5 * np.log(2.0))
+
+    def direction(self, state: KinkState) -> ndarray:
+        """The unit vectors (a_j, w_j)/|(a_j, w_j)|, shape `(m, 1 + d)`."""
+        across = np.exp(self._log_across - state.log_scale)
+        w = state.w @ self.planes.basis.T + across[:, None] * self._direction_across
+        direction = np.concatenate([state.sign[:, None], w], axis=1) / np.sqrt(2.0)
+        zero = state.sign == 0
+        direction[zero] = self.problem.initial.direction[zero]
+        return direction
+
+    # -- the field ------------------------------------------------------------------------
+
+    def _predict(self, state: KinkState) -> ndarray:
+        prediction = np.zeros(len(self.label))
+        predict(
+            state.w, state.sign, state.log_scale, self.planes.normals, self.planes.plane,
+            self.planes.plus, self.planes.minus, prediction,
+        )  # fmt: skip
+        return prediction
+
+    def _plane_forces(self, prediction: ndarray) -> tuple[ndarray, ndarray]:
+        residual = self.factor * (self.label - prediction)
+        on, off = np.empty(len(self.planes.normals)), np.empty(len(self.planes.normals))
+        plane_forces(residual, self.planes.plane, self.planes.plus, self.planes.minus, on, off)
+        return on, off
+
+    def field(self, state: KinkState, count: bool = True) -> Field:
+        """Residual and velocities at a state."""
+        if count:
+            self.evaluations += 1.0
+        prediction = self._predict(state)
+        residual = self.factor * (self.label - prediction)
+        force = np.empty_like(state.w)
+        planes = self.planes
+        speeds(state.side, residual, planes.normals, planes.plane, planes.plus, planes.minus, force)
+        return Field(prediction, residual, force)
+
+    def measure(self, states: Sequence[KinkState]) -> list["Measure"]:
+        """Residual, loss, gradient norm and fastest growth at states."""
+        planes, count = self.planes, len(states)
+        prediction = np.zeros((count, len(self.label)))
+        square, growth = np.zeros(count), np.zeros(count)
+        for i, s in enumerate(states):
+            square[i], growth[i] = measure_state(
+                s.side, s.w, s.sign, s.log_scale, self.label, self.factor, planes.normals,
+                planes.plane, planes.plus, planes.minus, prediction[i],
+            )  # fmt: skip
+        residual = self.factor * (self.label - prediction)
+        squares = np.einsum("sk,sk->s", residual, residual)
+        loss = 0.5 / self.factor * squares
+        rate = planes.spread * np.sqrt(squares)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rest = np.where(rate * loss > 0.0, square / (rate * loss), np.inf)
+        return [
+            Measure(prediction[i], residual[i], *values)
+            for i, values in enumerate(
+                zip(loss.tolist(), np.sqrt(square).tolist(), rest.tolist(), growth.tolist(),
+                    strict=True)
+            )
+        ]  # fmt: skip
+
+    # -- advancing ------------------------------------------------------------------------
+
+    def window(self, state: KinkState, field: Field, longest: float) -> Window:
+        """A window of at most the given length: the coupled series, cut where events demand."""
+        m, q = state.w.shape
+        planes = self.planes
+        p, n = len(planes.normals), len(self.label)
+        if self._stiff.active:
+            found = self._stiff.window(state, field.residual, longest)
+            if found is not None:
+                arguments, length = found
+                return self.make_window(state, length, arguments)
+        group, group_side = self.groups(state)
+        groups = len(group_side)
+        most = max(1, int(np.max(np.sum(group_side == 0, axis=1), initial=0)))
+        top = _MAX_ORDER + 1
+        residual = np.zeros((top, n))
+        residual[0] = field.residual
+        weight = np.empty((m, top, q))
+        output = np.empty((m, top))
+        force = np.empty((groups, top, q))
+        multiplier = np.empty((groups, top, most))
+        on_force, off_force = np.zeros((top, p)), np.zeros((top, p))
+        with np.errstate(under="ignore"):
+            share = np.exp(2.0 * state.log_scale)
+        cap = min(longest, 4.0 * self.last_length)
+        tolerance = self.series_tolerance
+        order, length = coupled_series(
+            state.w, state.sign, share, group, group_side, residual, self.factor, planes.normals,
+            planes.plane, planes.plus, planes.minus, tolerance, cap, weight, output, force,
+            multiplier, on_force, off_force,
+        )  # fmt: skip
+        self.evaluations += order
+        length = min(length, cap)
+        time, jump = self.first_events(
+            group, group_side, share, weight, output, multiplier, on_force, off_force,
+            order, order, length,
+        )  # fmt: skip
+        stiffness = self.factor * planes.spread**2
+        allowed = self.step_tolerance
+        self._stiff.notice(length, 2.0 * stiffness * float(share @ np.abs(state.sign)))
+        whole = length
+        length = _cut(time, stiffness * jump, length, allowed)
+        for _ in range(60):
+            window = self.make_window(
+                state, length, (share, time, weight, output, order, residual, order, tolerance)
+            )
+            try:
+                window.states(np.array([length]))
+            except CapError:
+                if length < 1e-3 * whole:
+                    raise
+            else:
+                if stiffness * window.defect <= 4.0 * allowed:
+                    break
+            length *= 0.5
+        self.last_length = length if length < whole else np.inf
+        return window
+
+    def jump(self, state: KinkState, field: Field, longest: float) -> Window | None:
+        """A jump over the time in which the residual is constant, or None if it is not.
+
+        The jump is infinite if nothing but exact decay is left to happen.
+
+        The residual is constant while the neurons that matter in it are at rest and the others
+        are too small to move any log-norm by more than the tolerance.
+        """
+        stiffness = self.factor * self.planes.spread**2
+        allowed = _JUMP * self.rtol
+        rate = np.sqrt(np.einsum("jc,jc->j", field.force, field.force)) * np.abs(state.sign)
+        share = np.exp(2.0 * state.log_scale) * np.abs(state.sign)
+        moving = rate > self.rounding_speed(field.prediction)
+        opposed = self._opposed(state, field, rate)
+        if not (moving & ~opposed).any():
+            moving &= share <= allowed * rate.max(initial=0.0) / (stiffness * self.blocks)
+            return self._jump_window(state, field, moving, longest)
+        small = moving
+        for _ in range(2):
+            fastest = float(rate[small].max(initial=0.0))
+            limit = allowed * fastest / stiffness
+            small = moving & (share <= limit / self.blocks)
+        if not small.any():
+            return None
+        fastest = float(rate[small].max())
+        limit = allowed * fastest / stiffness
+        large = moving & ~small
+        pull = float(np.sqrt(2.0 * np.sum(share[large] * rate[large] ** 2)))
+        if pull > 0.0:
+            size = float(np.sqrt(share.sum()))
+            longest = min(longest, float(np.sqrt(allowed / (stiffness * size * pull))))
+        start = _log_sum(state.log_scale[small])
+        gap = np.log(limit) - start
+        length = min(longest, gap / (2.0 * fastest))
+        if fastest * length < 2.0:
+            return None
+        for _ in range(60):
+            window = self._jump_window(state, field, small, length)
+            reached = _log_sum(window.states(np.array([length]))[-1].log_scale[small])
+            if reached <= np.log(limit) + 0.5:
+                return window
+            length *= max(0.1, 0.95 * gap / (reached - start))
+        return None
+
+    def _opposed(self, state: KinkState, field: Field, rate: ndarray) -> ndarray:
+        """Neurons that point against their velocity exactly, to rounding: they decay for ever.
+
+        Their direction is unstable, so that rounding would turn them round after a while; it is
+        restored here.
+        """
+        unit = field.force / np.where(rate > 0, rate, 1.0)[:, None]
+        along = np.einsum("jc,jc->j", state.w, unit)
+        across = np.exp(self._log_across - state.log_scale)
+        gap = np.linalg.norm(state.w - along[:, None] * unit, axis=1) + across
+        opposed = (rate > 0) & (state.sign * along < 0) & (gap < 1e-13)
+        state.w[opposed] = np.sign(along[opposed])[:, None] * unit[opposed]
+        return opposed
+
+    def rounding_speed(self, prediction: ndarray) -> float:
+        """The speed |D| below which a neuron is at rest to rounding."""
+        size = float(np.max(np.abs(self.label) + np.abs(prediction), initial=0.0))
+        return 16.0 * float(np.finfo(float).eps) * self.factor * self.planes.spread * size
+
+    def _jump_window(
+        self, state: KinkState, field: Field, moving: ndarray, length: float
+    ) -> Window:
+        floor = 64.0 * np.finfo(float).eps * self.factor * (
+            np.abs(self.label) + np.abs(field.prediction)
+        )  # fmt: skip
+        residual = np.where(np.abs(field.residual) <= floor, 0.0, field.residual)
+        planes = self.planes
+        on, off = np.empty(len(planes.normals)), np.empty(len(planes.normals))
+        plane_forces(residual, planes.plane, planes.plus, planes.minus, on, off)
+        window = Window(self, state, length, jump=True)
+        window.arguments = (moving, on, off)
+        return window
+
+    def _states(self, window: Window, offsets: ndarray) -> list[KinkState]:
+        state, planes = window.state, self.planes
+        m, q = state.w.shape
+        count, p = len(offsets), len(planes.normals)
+        side = np.empty((count, m, p), dtype=np.int8)
+        w = np.empty((count, m, q))
+        counts = np.zeros(4, dtype=np.int64)
+        drift = 0.0
+        if window.is_jump:
+            moving, on, off = window.arguments
+            scale = np.empty((count, m))
+            worst = jump_states(
+                moving, state.side, state.w, state.sign, state.log_scale, self._log_across, on, off,
+                float(offsets[-1]), offsets, planes.normals, self.noise, side, w, scale, counts,
+            )  # fmt: skip
+        else:
+            share, first, weight, output, order, residual, degree, tolerance = window.arguments
+            a = np.empty((count, m))
+            worst = window_states(
+                state.side, state.w, state.sign, share, first, weight, output, order, residual,
+                degree, float(offsets[-1]), offsets, planes.normals, planes.plane, planes.plus,
+                planes.minus, self.noise, tolerance, side, w, a, counts,
+            )  # fmt: skip
+            window.defect = worst
+            with np.errstate(under="ignore", divide="ignore", invalid="ignore"):
+                across = np.exp(2.0 * (self._log_across - state.log_scale))
+                size = np.sqrt(np.einsum("sjc,sjc->sj", w, w) + across)
+                size = np.where(state.sign == 0, 1.0, size)
+                scale = state.log_scale + np.log(size)
+                w /= size[:, :, None]
+                drift = float(np.max(np.abs(a[-1] ** 2 / size[-1] ** 2 - 1.0)[state.sign != 0]))
+        if worst < 0:
+            raise CapError("the number of events of one neuron in one step, or of its multipliers")
+        states = [
+            KinkState(state.time + float(t), side[i], w[i], state.sign, scale[i])
+            for i, t in enumerate(offsets)
+        ]
+        window.counts, window.drift = counts, drift
+        return states
+
+    def make_window(self, state: KinkState, length: float, arguments: tuple) -> Window:
+        """A window from the series and the residual polynomial that describe it."""
+        window = Window(self, state, length, jump=False)
+        window.arguments = arguments
+        return window
+
+    def residual(self, state: KinkState) -> ndarray:
+        """The residual alone, shape `(n,)`."""
+        return self.factor * (self.label - self._predict(state))
+
+    def groups(self, state: KinkState) -> tuple[ndarray, ndarray]:
+        """The group of each neuron and the pattern of each group: neurons in one share D."""
+        hashed = state.side.astype(np.int64) @ self._hash
+        _, first, group = np.unique(hashed, return_index=True, return_inverse=True)
+        return group, np.ascontiguousarray(state.side[first])
+
+    def first_events(
+        self, group, group_side, share, weight, output, multiplier, on_force, off_force,
+        order, degree, length,
+    ) -> tuple[ndarray, ndarray]:  # fmt: skip
+        """Each neuron's first event along a series, and the weighted jump of D there."""
+        time, jump = np.empty(len(group)), np.empty(len(group))
+        window_events(
+            group, group_side, share, weight, output, order, multiplier, on_force, off_force,
+            degree, self.planes.normals, length, self.noise, time, jump,
+        )  # fmt: skip
+        return time, jump
+
+
+def _cut(time: ndarray, jump: ndarray, length: float, allowed: float) -> float:
+    """The longest length with sum_j jump_j (length - time_j)^2 / 2 <= allowed over events met."""
+    met = (time < length) & (jump > 0)
+    if not met.any():
+        return length
+    order = np.argsort(time[met])
+    t, j = time[met][order], jump[met][order]
+    s0, s1, s2 = np.cumsum(j), np.cumsum(j * t), np.cumsum(j * t * t)
+    inside = np.maximum(s1**2 - s0 * (s2 - 2.0 * allowed), 0.0)
+    ends = (s1 + np.sqrt(inside)) / s0
+    following = np.append(t[1:], np.inf)
+    cut = np.nonzero(ends < following)[0]
+    return float(min(length, max(ends[cut[0]], t[cut[0]]))) if len(cut) else length
+
+
+def _log_sum(log_scale: ndarray) -> float:
+    """ln sum_j exp(2 log_scale_j)."""
+    largest = float(log_scale.max())
+    return 2.0 * largest + float(np.log(np.sum(np.exp(2.0 * (log_scale - largest)))))

@@ -1,0 +1,69 @@
+"""The arrangement of the examples' hyperplanes, in the coordinates in which neurons move."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Hyperplanes w.e_i = 0 with unit normals, on which the activations of neurons change.
+
+    Parallel examples x_k = c_k e_i share a hyperplane; an input that is zero has none. With
+    pre-activation z = w.e_i an example contributes `plus_k` z on the side z > 0 and `minus_k` z
+    on the side z < 0.
+
+    Weights move in the span of the examples only, so that they are held in an orthonormal basis
+    of that span; the constant part orthogonal to it counts through its norm.
+
+    **Attributes:**
+
+    - `basis`: orthonormal columns, shape `(d, q)`; the identity when the examples span R^d.
+    - `normals`: the e_i in that basis, shape `(p, q)`.
+    - `plane`: the hyperplane of each example or -1, shape `(n,)`.
+    - `plus`, `minus`: factors of each example, shape `(n,)`.
+    - `spread`: the spectral norm of the inputs.
+    """
+
+    basis: ndarray
+    normals: ndarray
+    plane: ndarray
+    plus: ndarray
+    minus: ndarray
+    spread: float
+
+
+def arrangement(x: ndarray, slope: float) -> Arrangement:
+    """The arrangement of inputs x, shape `(n, d)`, for the activation max(z, slope*z)."""
+    n, d = x.shape
+    u, sigma, vt = np.linalg.svd(x, full_matrices=False)
+    spread = float(sigma[0]) if len(sigma) else 0.0
+    rank = int(np.sum(sigma > spread * max(n, d) * np.finfo(float).eps)) if spread > 0 else 0
+    basis = np.eye(d) if rank == d else np.ascontiguousarray(vt[: max(rank, 1)].T)
+    reduced = x @ basis
+    norm = np.linalg.norm(reduced, axis=1)
+    plane = np.full(n, -1, dtype=np.int64)
+    coefficient = np.zeros(n)
+    normals: list[ndarray] = []
+    for k in range(n):
+        if norm[k] <= 1e-14 * spread:
+            continue
+        unit = reduced[k] / norm[k]
+        for i, normal in enumerate(normals) if len(normals) <= 512 else ():
+            cosine = float(unit @ normal)
+            if abs(cosine) > 0.5 and np.linalg.norm(unit - np.sign(cosine) * normal) < 1e-14:
+                plane[k], coefficient[k] = i, np.sign(cosine) * norm[k]
+                break
+        else:
+            plane[k], coefficient[k] = len(normals), norm[k]
+            normals.append(unit)
+    positive = coefficient > 0
+    return Arrangement(
+        basis=basis,
+        normals=np.array(normals).reshape(len(normals), basis.shape[1]),
+        plane=plane,
+        plus=np.where(positive, coefficient, slope * coefficient),
+        minus=np.where(positive, slope * coefficient, coefficient),
+        spread=spread,
+    )

@@ -1,0 +1,89 @@
+"""A solution as a Dataset with named dimensions, units and attributes."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from ._solution import Solution
+
+_CONVENTIONS = (
+    "Logarithms are natural. A block is a neuron (a, w): log_norm is ln|(a, w)| and direction the "
+    "unit vector (a, w)/|(a, w)|, so that the weights are exp(log_norm) * direction. Inputs "
+    "include the bias if bias is 1. The residual is minus the derivative of the loss by the "
+    "prediction."
+)
+
+
+def to_dataset(solution: "Solution") -> xarray.Dataset:
+    """The trajectory and the saddles of a solution.
+
+    Dimensions: `time`, `block` (neurons), `parameter` (a, w0, w1, ...), `example`, `input`,
+    `saddle`, and `query` where the learned function was recorded.
+    """
+    problem, path = solution.problem, solution.trajectory
+    dimension, examples = problem.data.dimension, problem.data.examples
+    names = ["a", *(f"w{i}" for i in range(dimension))]
+
+    def variable(dims: str, values: object, long_name: str, units: str = "1") -> tuple:
+        return tuple(dims.split()), np.asarray(values), {"long_name": long_name, "units": units}
+
+    def of_saddles(name: str, long_name: str, units: str = "1") -> tuple:
+        values = [getattr(s, name) for s in solution.saddles]
+        floats = np.array([np.nan if v is None else v for v in values], dtype=float)
+        return variable("saddle", floats, long_name, units)
+
+    variables = {
+        "loss": variable("time", path.loss, "loss"),
+        "log_loss": variable("time", path.log_loss, "logarithm of the loss", "nat"),
+        "grad_norm": variable("time", path.grad_norm, "norm of the gradient of the loss"),
+        "log_norm": variable("time block", path.log_norm, "logarithm of the block's norm", "nat"),
+        "direction": variable("time block parameter", path.direction, "direction of the block"),
+        "prediction": variable("time example", path.prediction, "network at the examples"),
+        "x": variable("example input", problem.data.x, "inputs"),
+        "y": variable("example", problem.data.y, "labels"),
+        "sign": variable(
+            "block", np.sign(problem.initial.direction[:, 0]), "sign of the output weight at start"
+        ),
+        "saddle_log_time_enter": of_saddles("log_time_enter", "log time of entering", "nat"),
+        "saddle_log_time_leave": of_saddles("log_time_leave", "log time of leaving", "nat"),
+        "saddle_loss": of_saddles("loss", "loss at the saddle"),
+        "saddle_grad_norm": of_saddles("grad_norm", "norm of the gradient at the saddle"),
+        "saddle_active_blocks": of_saddles("active_blocks", "number of active blocks"),
+        "saddle_residual_norm": of_saddles("residual_norm", "norm of the residual at the saddle"),
+        "saddle_kkt_residual": of_saddles(
+            "kkt_residual", "largest relative KKT residual of the microscopic blocks on leaving"
+        ),
+    }
+    # The origin is entered at time zero, whose logarithm is -inf rather than missing.
+    enter = variables["saddle_log_time_enter"][1]
+    for i, saddle in enumerate(solution.saddles):
+        if saddle.time_enter == 0.0:
+            enter[i] = -np.inf
+    if len(solution.inputs):
+        variables["query_input"] = variable("query input", solution.inputs, "recorded inputs")
+        variables["output"] = variable("time query", path.output, "network at recorded inputs")
+    return xarray.Dataset(
+        variables,
+        coords={
+            "time": variable("time", path.time, "time of the flow", "flow time"),
+            "log_time": variable("time", path.log_time, "logarithm of the time", "nat"),
+            "parameter": ("parameter", names, {"long_name": "weight of a block"}),
+        },
+        attrs={
+            "title": "Gradient flow of a two-layer network"
+            + (f" on {problem.data.name}" if problem.data.name else ""),
+            "spec": "{}",
+            "polarflow_version": __version__,
+            "bias": int(problem.data.bias),
+            "activation_slope": problem.network.slope,
+            "loss_kind": problem.loss.kind,
+            "loss_scale": problem.loss.factor(examples),
+            "stop_reason": solution.stop_reason,
+            "status": solution.status,
+            "Conventions": _CONVENTIONS,
+        },
+    )

@@ -1,0 +1,148 @@
+"""What a flow that was followed leaves."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ..flow import FlowRecord, Problem, Trajectory
+from ..saddles import Saddle
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class Events:
+    """How often neurons met kinks: crossings, entries into slides, branchings."""
+
+    crossings: int
+    slides: int
+    branchings: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run cost.
+
+    `field_evaluations` counts each time the residual is formed and the velocities of all blocks
+    are taken, each order of a Taylor series and rejected trials of root-finding included; one
+    neuron's advance between two of its events counts 1/m. `seconds` is the engine alone,
+    `compile_seconds` what loading and compiling its loops took before.
+    """
+
+    field_evaluations: int
+    steps: int
+    seconds: float
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A gradient flow that was followed.
+
+    **Attributes:**
+
+    - `problem`: what was followed.
+    - `status`: `"ok"`, or the kind of what kept the flow from going on.
+    - `stop_reason`: the stop that ended it (`"time"`, `"loss"`, ...), or the status.
+    - `message`: a sentence about the status; empty if all is well.
+    - `trajectory`: the flow at times dense where it moves.
+    - `recorded`: the flow at exactly the requested times.
+    - `final`: the flow at its end, a trajectory of length one.
+    - `saddles`: the saddles visited, in order.
+    - `events`, `work`: counts.
+    - `balancedness_drift`: the largest relative change of |a|^2 - |w|^2 in one step, before the
+      balance is restored exactly.
+    - `inputs`: where the learned function was recorded, shape `(q, d)`, bias included.
+    """
+
+    problem: Problem
+    status: str
+    stop_reason: str
+    message: str
+    trajectory: Trajectory
+    recorded: Trajectory
+    final: Trajectory
+    saddles: tuple[Saddle, ...]
+    events: Events
+    work: Work
+    balancedness_drift: float
+    inputs: Float[ndarray, "q d"]
+    _record: FlowRecord
+
+    def evaluate(self, times: Sequence[float] | ndarray) -> Trajectory:
+        """The flow at any times of the run, as exact as the run itself.
+
+        It is followed again from the nearest recorded state.
+
+        **Raises:** `PolarflowError` for a time outside the run.
+        """
+        snapshots = self._record.evaluate(np.asarray(times, dtype=float).reshape(-1))
+        return self._record.trajectory(snapshots, self.inputs)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The trajectory and the saddles as a Dataset with named dimensions and units."""
+        from ._dataset import to_dataset
+
+        return to_dataset(self)
+
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`, without the spec; numbers that don't exist are None."""
+        final = _entry(self.final, 0)
+        final["grad_norm"] = _number(self.final.grad_norm[0])
+        final["predictions"] = [_number(v) for v in self.final.prediction[0]]
+        final["outputs"] = [_number(v) for v in self.final.output[0]]
+        entries = []
+        for i in range(len(self.recorded)):
+            entry = _entry(self.recorded, i)
+            entries.append({k: entry[k] for k in _RECORDED})
+        return {
+            "status": self.status,
+            "stop_reason": self.stop_reason,
+            "message": self.message,
+            "final": final,
+            "recorded": entries,
+            "saddles": [{key: _number(asdict(s)[key]) for key in _SADDLE} for s in self.saddles],
+            "conserved": {"balancedness_drift": _number(self.balancedness_drift)},
+            "events": asdict(self.events),
+            "work": asdict(self.work),
+        }
+
+
+_RECORDED = ("time", "log_time", "loss", "log_loss", "param_norm")
+_SADDLE = (
+    "index",
+    "log_time_enter",
+    "log_time_leave",
+    "loss",
+    "grad_norm",
+    "active_blocks",
+    "residual_norm",
+    "kkt_residual",
+)
+
+
+def _number(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    value = float(value)
+    return value if isfinite(value) else None
+
+
+def _entry(trajectory: Trajectory, i: int) -> dict[str, Any]:
+    log_norm = trajectory.log_param_norm[i]
+    with np.errstate(under="ignore"):
+        norm = np.exp(log_norm)
+    return {
+        "time": _number(trajectory.time[i]),
+        "log_time": _number(trajectory.log_time[i]),
+        "loss": _number(trajectory.loss[i]),
+        "log_loss": _number(trajectory.log_loss[i]),
+        "param_norm": _number(norm),
+        "log_param_norm": _number(log_norm),
+    }

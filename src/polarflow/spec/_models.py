@@ -1,0 +1,427 @@
+"""The keys of a spec: what each means, what is allowed, and its default, written once.
+
+The commented example, the reference page and the error messages are all made from these models.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    from ..data import Data
+
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+Positive = Annotated[Number, Field(gt=0)]
+Seed = Annotated[Whole, Field(ge=0)]
+
+DEFAULT_SCALE = 1e-6
+DEFAULT_WIDTH = 60
+
+
+def _as_rows(value: Any) -> Any:
+    """A flat list of numbers is one number a row."""
+    if isinstance(value, (list, tuple)) and not any(isinstance(v, (list, tuple)) for v in value):
+        return [[v] for v in value]
+    return value
+
+
+def _as_vector(value: Any) -> Any:
+    """A list of lists of one number each is a list of numbers."""
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(v, (list, tuple)) and len(v) == 1 for v in value
+    ):
+        return [v[0] for v in value]
+    return value
+
+
+Rows = Annotated[tuple[tuple[Number, ...], ...], BeforeValidator(_as_rows)]
+Vector = Annotated[tuple[Number, ...], BeforeValidator(_as_vector)]
+
+
+class Section(BaseModel):
+    """A table of a spec: no unknown key, nothing changed after reading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def given(self) -> dict[str, Any]:
+        """The keys that have a value, with plain TOML or JSON values."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Source(Section):
+    """A way to say what the data are."""
+
+    def load(self, folder: Path) -> "Data":
+        """The arrays; a path is relative to `folder`."""
+        raise NotImplementedError
+
+
+class InlineData(Source):
+    """Arrays in the spec itself."""
+
+    x: Rows = Field(
+        description="Inputs before bias, one example a row; a flat list is one number a row.",
+        examples=[[[-0.5], [2.0]]],
+    )
+    y: Vector = Field(description="Labels, one for each example.", examples=[[-1.0, 1.0]])
+    bias: Flag = Field(False, description="Append a 1 to every input.")
+
+    def load(self, folder: Path) -> "Data":
+        from ..data import Data
+
+        return Data.from_arrays(self.x, self.y, self.bias)
+
+
+class FileData(Source):
+    """Arrays from a file."""
+
+    file: Text = Field(
+        description=(
+            "A .npz file with arrays x (n x d) and y (n), or a .csv file whose last column is y, "
+            "with or without a line of names on top. The path is relative to the spec's folder."
+        ),
+        examples=["data.npz"],
+    )
+    bias: Flag = Field(False, description="Append a 1 to every input.")
+
+    def load(self, folder: Path) -> "Data":
+        from ..data import load
+
+        return load(folder / self.file, self.bias)
+
+
+class ToyData(Source):
+    """A toy set of points on the line."""
+
+    name: Literal["two-points", "five-points", "three-points"] = Field(
+        description=(
+            "two-points: x = -0.5, 2 and y = -1, 1. five-points: x = -1.5, -1, 0, 0.25, 2 and "
+            "y = 0.7, -0.3, -0.3, 0.4, 0.2 (both of Boursier et al., 2022). three-points: "
+            "x = -0.75, -0.5, 0.125 and y = 1.1, 0.1, 0.8."
+        ),
+        examples=["two-points"],
+    )
+    bias: Flag = Field(True, description="Append a 1 to every input.")
+
+    def load(self, folder: Path) -> "Data":
+        from ..data import named
+
+        return named(self.name, self.bias)
+
+
+class TeacherData(Source):
+    """Gaussian inputs labelled by a random two-layer ReLU teacher."""
+
+    name: Literal["teacher-student"] = Field(
+        description=(
+            "Labels y = sum_j a_j max(0, w_j.x) with p teacher neurons, w_j ~ N(0, I/(p d)), "
+            "a_j ~ N(0, 1/p) and inputs x ~ N(0, I), d with the bias included."
+        ),
+        examples=["teacher-student"],
+    )
+    examples: Annotated[Whole, Field(ge=1)] = Field(75, description="The number n of examples.")
+    dimension: Annotated[Whole, Field(ge=1)] = Field(
+        150, description="The length of an input before bias."
+    )
+    teacher_width: Annotated[Whole, Field(ge=1)] = Field(
+        6, description="The number p of the teacher's neurons."
+    )
+    bias: Flag = Field(False, description="Append a 1 to every input.")
+    seed: Seed = Field(
+        0, description="Seed of the teacher and the inputs; the spec's seed unless given."
+    )
+
+    def load(self, folder: Path) -> "Data":
+        from ..data import teacher_student
+
+        return teacher_student(
+            self.examples, self.dimension, self.teacher_width, self.bias, self.seed
+        )
+
+
+class DigitsData(Source):
+    """Handwritten digits of two classes."""
+
+    name: Literal["digits"] = Field(
+        description=(
+            "Images of 8 x 8 pixels from scikit-learn's load_digits, divided by 16 so that they "
+            "lie in [0, 1]; half of them of each class."
+        ),
+        examples=["digits"],
+    )
+    classes: tuple[Annotated[Whole, Field(ge=0, le=9)], Annotated[Whole, Field(ge=0, le=9)]] = (
+        Field((0, 1), description="Two digits: the first has label -1, the second +1.")
+    )
+    count: Annotated[Whole, Field(ge=2)] = Field(100, description="The number n of examples.")
+    centre: Flag = Field(False, description="Subtract the mean of the chosen images.")
+    normalise: Flag = Field(False, description="Divide every image by its norm, after centring.")
+    bias: Flag = Field(False, description="Append a 1 to every input.")
+    seed: Seed = Field(0, description="Seed of the choice of images; the spec's seed unless given.")
+
+    def load(self, folder: Path) -> "Data":
+        from ..data import digits
+
+        return digits(self.classes, self.count, self.centre, self.normalise, self.bias, self.seed)
+
+
+#: The ways to give data, by tag; a tag of a named source is its name.
+SOURCES: dict[str, type[Source]] = {
+    "inline": InlineData,
+    "file": FileData,
+    "two-points": ToyData,
+    "five-points": ToyData,
+    "three-points": ToyData,
+    "teacher-student": TeacherData,
+    "digits": DigitsData,
+}
+NAMES = tuple(tag for tag in SOURCES if tag not in ("inline", "file"))
+
+
+def source_tag(value: Any) -> str | None:
+    """Which way of giving data a table takes; None if its `name` is not known."""
+    if isinstance(value, Source):
+        return getattr(value, "name", "file" if isinstance(value, FileData) else "inline")
+    if isinstance(value, dict) and "name" in value:
+        name = value["name"]
+        return name if isinstance(name, str) and name in NAMES else None
+    return "file" if isinstance(value, dict) and "file" in value else "inline"
+
+
+AnyData: TypeAlias = Annotated[
+    Annotated[InlineData, Tag("inline")]
+    | Annotated[FileData, Tag("file")]
+    | Annotated[ToyData, Tag("two-points")]
+    | Annotated[ToyData, Tag("five-points")]
+    | Annotated[ToyData, Tag("three-points")]
+    | Annotated[TeacherData, Tag("teacher-student")]
+    | Annotated[DigitsData, Tag("digits")],
+    Discriminator(source_tag),
+]
+
+
+class NetworkSection(Section):
+    """The network h(x) = sum_j a_j s(w_j.x)."""
+
+    kind: Literal["two_layer"] = Field(
+        "two_layer", description="Neurons a_j s(w_j.x), both layers trained."
+    )
+    width: Annotated[Whole, Field(ge=1)] | None = Field(
+        None,
+        description=(
+            f"The number m of neurons: {DEFAULT_WIDTH} unless given, or the number of blocks in "
+            "init.file."
+        ),
+        examples=[DEFAULT_WIDTH],
+    )
+    activation: Literal["relu", "leaky_relu"] = Field(
+        "relu", description="s(z) = max(z, 0), or s(z) = max(z, slope*z)."
+    )
+    slope: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description='The slope for negative arguments; needed by "leaky_relu", for it alone.',
+        examples=[0.1],
+    )
+
+    @model_validator(mode="after")
+    def _slope_belongs_to_leaky(self) -> "NetworkSection":
+        if self.activation == "leaky_relu" and self.slope is None:
+            raise ValueError(
+                'network.slope is missing: activation = "leaky_relu" needs a number in [0, 1)'
+            )
+        if self.activation == "relu" and self.slope is not None:
+            raise ValueError(
+                f'network.slope = {self.slope:g}: is for activation = "leaky_relu" alone'
+            )
+        return self
+
+
+class InitSection(Section):
+    """Where the flow starts."""
+
+    kind: Literal["balanced"] = Field(
+        "balanced",
+        description=(
+            "w_j = scale * g_j with g_j ~ N(0, I_d), d with the bias included, and "
+            "a_j = s_j |w_j| with signs s_j = +-1 of equal probability; no factor of the width."
+        ),
+    )
+    scale: Positive | None = Field(
+        None,
+        description=(
+            f"The scale lambda: {DEFAULT_SCALE:g} unless scale, log10_scale or file is given."
+        ),
+        examples=[DEFAULT_SCALE],
+    )
+    log10_scale: Number | None = Field(
+        None,
+        description="Instead of scale: its logarithm to base 10, however small.",
+        examples=[-1000],
+    )
+    seed: Seed | None = Field(
+        None,
+        description="Seed of the draw; the spec's seed unless given. A file needs none.",
+        examples=[0],
+    )
+    file: Text | None = Field(
+        None,
+        description=(
+            "Instead of a draw: a .npz file with log_norm (m,), the natural logarithms of the "
+            "norms |(a_j, w_j)|, and direction (m, 1+d), the unit vectors (a_j, w_j)/|(a_j, w_j)|; "
+            "|a_j| = |w_j| to 1e-12. The path is relative to the spec's folder."
+        ),
+        examples=["init.npz"],
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "InitSection":
+        if self.scale is not None and self.log10_scale is not None:
+            raise ValueError(
+                f"init.scale = {self.scale:g} and init.log10_scale = {self.log10_scale:g}: "
+                "exactly one of them is allowed"
+            )
+        if self.file is not None:
+            drawn = [key for key in ("scale", "log10_scale") if key in self.given()]
+            if drawn:
+                raise ValueError(
+                    f'init.file = "{self.file}" and init.{drawn[0]} = {self.given()[drawn[0]]:g}: '
+                    "a start is read or drawn, not both"
+                )
+        return self
+
+
+class LossSection(Section):
+    """What is made small."""
+
+    kind: Literal["square"] = Field("square", description="(h - y)^2 / 2 for each example.")
+    reduction: Literal["mean", "sum"] = Field(
+        "mean", description="The mean or the sum over the examples."
+    )
+    scale: Positive = Field(
+        1.0, description="A factor of the loss; 2 makes it the mean squared error without 1/2."
+    )
+
+
+class FlowSection(Section):
+    """How the flow is followed, and where it ends: at the first stop reached, one at least."""
+
+    rtol: Annotated[Number, Field(ge=1e-12, le=1e-3)] = Field(
+        1e-8, description="Relative tolerance of the flow."
+    )
+    branching: Literal["off", "on", "stay", "stop"] = Field(
+        "off",
+        description=(
+            "What a neuron does on a kink that pushes it away from both sides, where the flow is "
+            "not unique: leave to the inactive side, leave to the active side, stay on the kink, "
+            "or end the run."
+        ),
+    )
+    time: Positive | None = Field(None, description="Stop at this time.", examples=[15.0])
+    log_time: Number | None = Field(
+        None, description="Stop at this natural logarithm of the time.", examples=[2.7]
+    )
+    loss: Positive | None = Field(None, description="Stop at this loss.", examples=[1e-10])
+    log_loss: Number | None = Field(
+        None, description="Stop at this natural logarithm of the loss.", examples=[-23.0]
+    )
+    grad_norm: Positive | None = Field(
+        None,
+        description=(
+            "Stop at rest: the gradient's norm is this small, and no small neuron grows. At a "
+            "saddle that the flow will leave, it goes on."
+        ),
+        examples=[1e-9],
+    )
+    max_saddles: Annotated[Whole, Field(ge=1)] | None = Field(
+        None,
+        description="Stop on leaving the saddle of this number, the origin being the first.",
+        examples=[3],
+    )
+
+    @model_validator(mode="after")
+    def _one_stop(self) -> "FlowSection":
+        if all(getattr(self, key) is None for key in STOPS):
+            raise ValueError(f"flow has no stop: at least one of {', '.join(STOPS)} is needed")
+        return self
+
+
+#: The keys of [flow] that end a run.
+STOPS = ("time", "log_time", "loss", "log_loss", "grad_norm", "max_saddles")
+
+
+class RecordSection(Section):
+    """What is kept of the flow."""
+
+    times: tuple[Annotated[Number, Field(ge=0)], ...] | None = Field(
+        None,
+        description="Times at which a state is recorded, each in its own entry.",
+        examples=[[4.0, 8.0, 15.0]],
+    )
+    log_times: tuple[Number, ...] | None = Field(
+        None,
+        description="Instead of times: their natural logarithms.",
+        examples=[[1.4, 2.1, 2.7]],
+    )
+    points: Annotated[Whole, Field(ge=2)] = Field(
+        400, description="How many points the trajectory has, about; records are kept besides."
+    )
+    inputs: Rows | None = Field(
+        None,
+        description="Inputs before bias at which the learned function is wanted.",
+        examples=[[[-1.0], [0.0], [1.0]]],
+    )
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> "RecordSection":
+        if self.times is not None and self.log_times is not None:
+            raise ValueError(
+                "record.times and record.log_times are both given: at most one is allowed"
+            )
+        return self
+
+
+class Spec(Section):
+    """One flow: data, network, start, loss, stops and records."""
+
+    seed: Seed = Field(0, description="The seed of every draw that has none of its own.")
+    data: AnyData = Field(description="x and y, file or name.")
+    network: NetworkSection = Field(NetworkSection(), description="The network.")
+    init: InitSection = Field(InitSection(), description="Where the flow starts.")
+    loss: LossSection = Field(LossSection(), description="What is made small.")
+    flow: FlowSection = Field(description="How the flow is followed.")
+    record: RecordSection = Field(RecordSection(), description="What is kept.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, raw: Any) -> Any:
+        """Write down the defaults that depend on other keys, so that the record is complete."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = {"flow": {}, "network": {}, "init": {}, **raw}
+        seed, data, init = raw.get("seed", 0), raw.get("data"), raw["init"]
+        seeded = type(seed) is int and seed >= 0
+        if seeded and isinstance(data, dict) and "seed" not in data:
+            if "seed" in SOURCES[source_tag(data) or "inline"].model_fields:
+                raw["data"] = {**data, "seed": seed}
+        if isinstance(init, dict) and "file" not in init:
+            if seeded:
+                init = {"seed": seed, **init}
+            if not {"scale", "log10_scale"} & init.keys():
+                init = {**init, "scale": DEFAULT_SCALE}
+            raw["init"] = init
+            if isinstance(raw["network"], dict):
+                raw["network"] = {"width": DEFAULT_WIDTH, **raw["network"]}
+        return raw

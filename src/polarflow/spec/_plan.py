@@ -1,0 +1,173 @@
+"""From a checked spec to the arrays and objects that a flow needs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..errors import PolarflowError, SpecError
+from ._models import STOPS, FileData, Spec
+from ._sentences import shown
+
+if TYPE_CHECKING:
+    from ..data import Data
+    from ..flow import Problem, Progress, Stop
+    from ..networks import BlockState, TwoLayer
+    from ..solution import Solution
+
+#: How far |a| and |w| of a unit vector (a, w) may differ in a balanced start.
+_BALANCED = 1e-12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that `gradient_flow` is called with.
+
+    **Attributes:**
+
+    - `spec`: the spec as resolved: with the width of a start that was read, and absolute paths.
+    - `problem`: data, network, start and loss.
+    - `stop`: what ends the run.
+    - `record_times`: flow times, in the order asked for; infinite beyond what a float can hold.
+    - `inputs`: inputs `(q, d)`, bias included, at which the learned function is wanted, or None.
+    """
+
+    spec: Spec
+    problem: "Problem"
+    stop: "Stop"
+    record_times: tuple[float, ...]
+    inputs: ndarray | None
+
+    def solve(self, progress: "Callable[[Progress], None] | None" = None) -> "Solution":
+        """Follow the flow."""
+        from ..solution import gradient_flow
+
+        return gradient_flow(
+            self.problem,
+            stop=self.stop,
+            rtol=self.spec.flow.rtol,
+            branching=self.spec.flow.branching,
+            record_times=[time for time in self.record_times if isfinite(time)],
+            points=self.spec.record.points,
+            inputs=self.inputs,
+            progress=progress,
+        )
+
+
+def assemble(spec: Spec, path: str | Path) -> Plan:
+    """The plan of a spec; its files are read and its shapes compared.
+
+    **Arguments:**
+
+    - `spec`: the spec.
+    - `path`: the file it came from; paths in the spec are relative to its folder.
+
+    **Raises:** `SpecError`, naming the file and the key.
+    """
+    path = Path(path)
+    folder = path.parent
+    with _named(path, "data.file" if isinstance(spec.data, FileData) else None):
+        data = spec.data.load(folder)
+    spec, network, initial = _start(spec, data, path)
+    with _named(path):
+        from ..flow import Stop, problem
+        from ..losses import Square
+
+        task = problem(data, network, initial, loss=Square(spec.loss.reduction, spec.loss.scale))
+        stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
+    record = spec.record
+    times = record.times or ()
+    if record.log_times is not None:
+        with np.errstate(over="ignore"):
+            times = tuple(np.exp(record.log_times).tolist())
+    return Plan(_absolute(spec, folder), task, stop, times, _inputs(spec, data, path))
+
+
+def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, BlockState]":
+    """The spec with its width, the network and the state at time zero."""
+    from ..networks import TwoLayer, balanced, block_state
+
+    section, init = spec.network, spec.init
+    loaded = None
+    if init.file is not None:
+        from ..data import read_npz
+
+        with _named(path, "init.file"):
+            arrays = read_npz(path.parent / init.file, ("log_norm", "direction"))
+            loaded = block_state(arrays["log_norm"], arrays["direction"])
+            _check_balance(loaded)
+        if section.width is None:
+            section = section.model_copy(update={"width": loaded.blocks})
+            spec = spec.model_copy(update={"network": section})
+    assert section.width is not None
+    with _named(path):
+        network = TwoLayer(section.width, section.activation, section.slope or 0.0)
+        if loaded is not None:
+            return spec, network, loaded
+        assert init.seed is not None
+        return (
+            spec,
+            network,
+            balanced(
+                network,
+                data.dimension,
+                scale=init.scale,
+                log10_scale=init.log10_scale,
+                seed=init.seed,
+            ),
+        )
+
+
+def _inputs(spec: Spec, data: "Data", path: Path) -> ndarray | None:
+    rows = spec.record.inputs
+    if not rows:
+        return None
+    from ..data import append_one
+
+    length = data.dimension - data.bias
+    for k, row in enumerate(rows):
+        if len(row) != length:
+            raise SpecError(
+                [
+                    f"{path}: record.inputs[{k}] = {shown(row)}: must have the {length} numbers "
+                    "of an input before bias"
+                ]
+            )
+    return append_one(np.array(rows)) if data.bias else np.array(rows)
+
+
+def _check_balance(state: "BlockState") -> None:
+    a, w = np.abs(state.direction[:, 0]), np.linalg.norm(state.direction[:, 1:], axis=1)
+    j = int(np.argmax(np.abs(a - w)))
+    if abs(a[j] - w[j]) > _BALANCED:
+        raise PolarflowError(
+            f"direction[{j}] has |a| = {a[j]:.6g} and |w| = {w[j]:.6g}; they must agree to "
+            f"{_BALANCED:g}, as unbalanced starts are not supported"
+        )
+
+
+def _absolute(spec: Spec, folder: Path) -> Spec:
+    """The spec with paths that mean the same in any folder."""
+    update: dict[str, Any] = {}
+    for name in ("data", "init"):
+        section = getattr(spec, name)
+        if getattr(section, "file", None) is not None:
+            file = str((folder / section.file).resolve())
+            update[name] = section.model_copy(update={"file": file})
+    return spec.model_copy(update=update)
+
+
+@contextmanager
+def _named(path: Path, key: str | None = None) -> Iterator[None]:
+    """Errors from a lower room, told with the spec's name and the key."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except PolarflowError as error:
+        raise SpecError([f"{path}: {f'{key}: ' if key else ''}{error}"]) from None

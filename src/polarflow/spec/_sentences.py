@@ -1,0 +1,160 @@
+"""Errors of a spec as sentences: the file, the key, the value, and what is allowed."""
+
+import json
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ._models import NAMES, SOURCES, Spec, source_tag
+
+_LONGEST_VALUE = 60
+
+
+def sentences(
+    error: ValidationError, raw: Mapping[str, Any], overridden: Iterable[str]
+) -> list[str]:
+    """One sentence for each error, without the file's name.
+
+    **Arguments:**
+
+    - `error`: what pydantic found.
+    - `raw`: the tables as read.
+    - `overridden`: the dotted keys that were given by `--set`.
+    """
+    found = []
+    for details in error.errors(include_url=False):
+        path = list(details["loc"])
+        if path[0] == "data":
+            del path[1:2]  # the tag of the source, which is no key
+        found.append(_sentence(details, path, raw, tuple(overridden)))
+    return found
+
+
+def _sentence(
+    details: Mapping[str, Any],
+    path: list[int | str],
+    raw: Mapping[str, Any],
+    overridden: tuple[str, ...],
+) -> str:
+    kind, value = details["type"], details["input"]
+    key = dotted(path)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        key, value = "data.name", raw["data"]["name"]
+    where = f"--set {key}" if any(_within(key, name) for name in overridden) else key
+    if kind == "extra_forbidden":
+        return f"{where} = {shown(value)}: is not a key here{_instead(path, raw)}"
+    if kind == "missing":
+        if path == ["data"]:
+            return f"data is missing: must be x and y, file, or name, which is {_listed(NAMES)}"
+        return f"{where} is missing: must be {allowed(_schema(path, raw))}"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return f"{where} = {shown(value)}: must be {_listed(NAMES)}{_suggestion(value, NAMES)}"
+    if kind == "value_error":
+        return str(details["ctx"]["error"])  # written with its key by the model
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{where} = {shown(value)}: must be a table of keys"
+    schema = _schema(path, raw)
+    suggestion = _suggestion(value, _choices(schema))
+    return f"{where} = {shown(value)}: must be {allowed(schema)}{suggestion}"
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return allowed(next(s for s in schema["anyOf"] if s.get("type") != "null"))
+    if choices := _choices(schema):
+        return _listed(choices)
+    kind = schema.get("type")
+    if kind == "array":
+        if "prefixItems" in schema:
+            items = schema["prefixItems"]
+            return f"a list of {len(items)}, each {allowed(items[0])}"
+        item = allowed(schema["items"])
+        plural = {"a number": "numbers", "a list of numbers": "lists of numbers"}.get(item)
+        return f"a list of {plural}" if plural else f"a list, each {item}"
+    if kind == "object":
+        return "a table of keys"
+    named = {"number": "a number", "integer": "a whole number", "boolean": "true or false"}
+    return named.get(str(kind), "a text in quotes") + _bounds(schema)
+
+
+def shown(value: Any, longest: int | None = _LONGEST_VALUE) -> str:
+    """A value as TOML writes it, cut to at most `longest` characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = str(value)
+    text = text.replace("NaN", "nan").replace("Infinity", "inf")
+    return text if longest is None or len(text) <= longest else text[: longest - 3] + "..."
+
+
+def dotted(path: Iterable[int | str]) -> str:
+    """`data.x[0][1]` for the path data, x, 0, 1."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    if low is not None and below is not None:
+        return f" in [{low:g}, {below:g})"
+    if low is not None:
+        return f" of at least {low:g}"
+    if above is not None:
+        return f" greater than {above:g}"
+    return ""
+
+
+def _choices(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(schema.get("enum", [schema["const"]] if "const" in schema else []))
+
+
+def _listed(choices: Iterable[str]) -> str:
+    quoted = [f'"{choice}"' for choice in choices]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _suggestion(value: Any, choices: Iterable[str]) -> str:
+    close = get_close_matches(value, list(choices), n=1) if isinstance(value, str) else []
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _instead(path: list[int | str], raw: Mapping[str, Any]) -> str:
+    """What may stand in place of an unknown key."""
+    model = Spec if len(path) == 1 else _model(str(path[0]), raw)
+    keys = list(model.model_fields)
+    text = f"; allowed are {', '.join(keys)}"
+    if path[0] == "data" and any(path[1] in source.model_fields for source in SOURCES.values()):
+        return text + " (data are given by x and y, by file, or by name)"
+    close = get_close_matches(str(path[-1]), keys, n=1)
+    return (f'; did you mean "{close[0]}"?' if close else "") + text
+
+
+def _model(section: str, raw: Mapping[str, Any]) -> type[BaseModel]:
+    if section == "data":
+        return SOURCES[source_tag(raw.get("data")) or "inline"]
+    annotation = Spec.model_fields[section].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation
+
+
+def _schema(path: list[int | str], raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schema of a key, or of an element of its array."""
+    model, rest = (Spec, path) if len(path) == 1 else (_model(str(path[0]), raw), path[1:])
+    schema: Mapping[str, Any] = model.model_json_schema()["properties"].get(rest[0], {})
+    for index in rest[1:]:
+        schema = next((s for s in schema.get("anyOf", ()) if s.get("type") == "array"), schema)
+        items = schema.get("prefixItems")
+        schema = items[index] if items and isinstance(index, int) else schema.get("items", {})
+    return schema
+
+
+def _within(key: str, name: str) -> bool:
+    return key == name or key.startswith((f"{name}.", f"{name}["))

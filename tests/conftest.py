@@ -1,0 +1,31 @@
+"""What several test files share: the command run in this process, and one two-point run."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from runs import TWO_POINTS, Outcome, Run
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Call `polarflow` with arguments, in this process."""
+    from polarflow.cli.app import main
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(int(code), captured.out.splitlines(), captured.err.splitlines())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def two_point_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The two-point experiment as the command leaves it."""
+    from polarflow.cli.app import main
+
+    path = tmp_path_factory.mktemp("runs") / "two-points"
+    assert main(["run", str(TWO_POINTS), "--out", str(path), "--quiet"]) == 0
+    return Run(path, json.loads((path / "summary.json").read_text(encoding="utf-8")))

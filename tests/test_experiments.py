@@ -1,0 +1,162 @@
+"""Published figures: the claims hold, could fail, and rest on measurements that are right."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import polarflow as pf
+from polarflow import experiments
+from polarflow.experiments import _measure as measure
+from polarflow.experiments._base import key_groups
+from polarflow.experiments._reproduce import gather
+
+CLAIM_KEYS = {"name", "statement", "measured", "bound", "relation", "holds", "reason"}
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_claim_of_every_figure_holds(name, tmp_path):
+    summary = experiments.reproduce(name, tmp_path, quick=True)
+    failed = [claim for claim in summary["claims"] if not claim["holds"]]
+    assert not failed
+    assert summary["claims"]
+    assert all(set(claim) == CLAIM_KEYS for claim in summary["claims"])
+    assert len({claim["name"] for claim in summary["claims"]}) == len(summary["claims"])
+    for deviation in summary["deviations"]:
+        assert set(deviation) == {"name", "printed", "found", "evidence"}
+    assert summary["parameters"]["seed"] == 0
+    endings = sorted(path.rsplit(".", 1)[1] for path in summary["figures"])
+    assert endings == ["pdf", "png"]
+    assert all((tmp_path / path).stat().st_size > 5000 for path in summary["figures"])
+    assert json.loads(json.dumps(summary, allow_nan=False))["name"] == name
+
+
+def test_the_film_is_made_unless_quick(tmp_path, monkeypatch):
+    from polarflow.experiments.boursier_2022 import _drawing
+
+    monkeypatch.setattr(_drawing, "FILM_FRAMES", 3)
+    summary = experiments.reproduce("orthogonal-relu-fig2", tmp_path)
+    films = [p for p in summary["figures"] if p.endswith((".mp4", ".gif"))]
+    assert len(films) == 1
+    assert (tmp_path / films[0]).stat().st_size > 1000
+
+
+def test_claims_fail_where_they_are_wrong():
+    # From an initialisation that is not small there is no plateau, and the flow leaves at once.
+    figure = experiments.experiment("orthogonal-relu-fig3")
+    evidence = gather(replace(figure, setting=replace(figure.setting, scale=0.5)))
+    failed = {claim(evidence).name for claim in figure.claims if not claim(evidence).holds}
+    assert {"leaves-first-saddle", "leaves-second-saddle"} <= failed
+    figure = experiments.experiment("orthogonal-relu-fig5")
+    evidence = gather(replace(figure, setting=replace(figure.setting, scale=0.01)))
+    failed = {claim(evidence).name for claim in figure.claims if not claim(evidence).holds}
+    assert {"weights-hardly-move", "zero-loss"} <= failed
+
+
+@pytest.mark.parametrize(
+    ("relation", "measured", "bound", "holds"),
+    [
+        ("<=", 1.0, 1.0, True),
+        ("<=", 1.1, 1.0, False),
+        (">=", 1.0, 1.0, True),
+        (">=", 0.9, 1.0, False),
+        ("==", 2, 2, True),
+        ("==", 3, 2, False),
+        ("in", 1.5, (1.0, 2.0), True),
+        ("in", 2.5, (1.0, 2.0), False),
+        ("<=", float("nan"), 1.0, False),
+        ("in", 1.5, (float("nan"), float("nan")), False),
+    ],
+)
+def test_a_claim_holds_when_the_relation_does(relation, measured, bound, holds):
+    claim = experiments.Claim("a", "b", measured, bound, relation, "c")
+    assert claim.holds is holds
+
+
+def test_names_descriptions_and_unknown_names():
+    assert experiments.names() == tuple(experiments.describe())
+    assert "orthogonal-relu-fig2" in experiments.names()
+    with pytest.raises(pf.PolarflowError, match="must be one of orthogonal-relu-fig2"):
+        experiments.experiment("orthogonal-relu-fig9")
+
+
+def test_key_groups_are_those_of_equations_5_and_6():
+    data = pf.Data([[1.0, 0.0], [0.0, 1.0]], [2.0, -1.0])
+    w = np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    sign = np.array([1.0, -1.0, 1.0, -1.0])
+    direction = np.concatenate([sign[:, None] * np.sqrt(2), w], axis=1) / 2
+    problem = pf.problem(data, pf.TwoLayer(4), pf.block_state(np.zeros(4), direction))
+    positive, negative = key_groups(problem)
+    assert positive.tolist() == [True, False, False, False]
+    assert negative.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_planar_ncf_maxima_are_the_maxima_on_a_fine_grid(seed, sign):
+    rng = np.random.default_rng(seed)
+    x, z = rng.standard_normal((6, 2)), rng.standard_normal(6)
+    angle = np.linspace(-np.pi, np.pi, 200_000, endpoint=False)
+    u = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    value = sign * np.maximum(u @ x.T, 0) @ z
+    peak = (value > np.roll(value, 1)) & (value > np.roll(value, -1)) & (value > 1e-6)
+    found = measure.planar_ncf_maxima(x, z, sign)
+    assert len(found) == np.sum(peak)
+    for maximum in found:
+        nearest = np.argmin(measure.angles_to(u[peak], maximum.direction))
+        assert measure.angles_to(u[peak], maximum.direction)[nearest] < 0.01
+        np.testing.assert_allclose(maximum.value, value[peak][nearest], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0.8, -0.6), (0.8, 0.1), (0.0, 1.0), (-1.0, 2.0)])
+def test_variation_norm_of_a_linear_function_solves_the_linear_programme(slope, intercept):
+    # Neurons on a fine grid of the circle; equality at every kink and at infinity is equality.
+    from scipy.optimize import linprog
+
+    angle = np.radians(np.arange(0, 360, 2.0))
+    theta = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    theta[np.abs(theta) < 1e-12] = 0.0
+    crossing = theta[(theta[:, 0] != 0)]
+    at = np.unique(-crossing[:, 1] / crossing[:, 0])
+    points = np.concatenate([np.stack([at, np.ones_like(at)], axis=1), [[1.0, 0.0], [-1.0, 0.0]]])
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    values = np.maximum(points @ theta.T, 0)
+    best = linprog(
+        np.ones(2 * len(theta)),
+        A_eq=np.hstack([values, -values]),
+        b_eq=points @ [slope, intercept],
+        bounds=(0, None),
+    )
+    assert best.success
+    exact = measure.linear_variation_norm(slope, intercept)
+    assert exact <= best.fun + 1e-7
+    np.testing.assert_allclose(best.fun, exact, rtol=2e-3)
+
+
+def test_groups_share_examples_and_directions_are_counted_around_the_circle():
+    x = np.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    left, middle, right = np.array([[-1.0, 0.5], [0.1, 1.0], [1.0, -0.5]])
+    units = np.stack([left, right]) / np.linalg.norm(left)
+    assert measure.groups_sharing_examples(units, x) == 2
+    joined = np.vstack([units, middle / np.linalg.norm(middle)])
+    assert measure.groups_sharing_examples(joined, x) == 1
+    angles = np.radians([-179.9, 179.9, 10.0, 10.5, 40.0])
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert measure.distinct_directions(around, gap=1.0) == 3
+    assert measure.distinct_directions(around[:0], gap=1.0) == 0
+
+
+def test_macroscopic_neurons_carry_all_but_a_thousandth():
+    direction = np.tile(np.array([1.0, 1.0]) / np.sqrt(2), (4, 1))
+    state = pf.block_state(np.array([0.0, -1.0, -3.0, -2000.0]), direction)
+    assert measure.macroscopic(state).tolist() == [True, True, True, False]
+    state = pf.block_state(np.array([0.0, -4.0, -4.0, -2000.0]), direction)
+    assert measure.macroscopic(state).tolist() == [True, False, False, False]
+
+
+def test_first_fall_is_linear_between_points():
+    time, loss = np.array([0.0, 1.0, 3.0]), np.array([1.0, 0.8, 0.2])
+    assert measure.first_fall(time, loss, 0.5) == pytest.approx(2.0)
+    assert measure.first_fall(time, loss, 1.0) == 0.0
+    assert np.isnan(measure.first_fall(time, loss, 0.1))

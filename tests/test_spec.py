@@ -1,0 +1,324 @@
+"""The spec: defaults, overrides, plans, and errors as sentences."""
+
+import math
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polarflow import SpecError
+from polarflow.spec import Plan, assemble, example, load_spec, parse_spec, reference
+
+ROOT = Path(__file__).parents[1]
+SMALL = '[data]\nname = "two-points"\n[flow]\ntime = 1.0\n'
+
+
+def plan(folder: Path, text: str, *overrides: str) -> Plan:
+    path = folder / "spec.toml"
+    path.write_text(text, encoding="utf-8")
+    return assemble(load_spec(path, overrides), path)
+
+
+def errors(folder: Path, text: str, *overrides: str) -> tuple[str, ...]:
+    """The messages of a wrong spec, without the file's name, which each must begin with."""
+    with pytest.raises(SpecError) as caught:
+        plan(folder, text, *overrides)
+    start = f"{folder / 'spec.toml'}: "
+    assert all(message.startswith(start) for message in caught.value.messages)
+    assert not any("\n" in message for message in caught.value.messages)
+    return tuple(message.removeprefix(start) for message in caught.value.messages)
+
+
+def test_the_resolved_spec_records_every_default(tmp_path: Path) -> None:
+    assert plan(tmp_path, SMALL).spec.given() == {
+        "seed": 0,
+        "data": {"name": "two-points", "bias": True},
+        "network": {"kind": "two_layer", "width": 60, "activation": "relu"},
+        "init": {"kind": "balanced", "scale": 1e-6, "seed": 0},
+        "loss": {"kind": "square", "reduction": "mean", "scale": 1.0},
+        "flow": {"rtol": 1e-8, "branching": "off", "time": 1.0},
+        "record": {"points": 400},
+    }
+
+
+def test_a_resolved_spec_says_the_same_again(tmp_path: Path) -> None:
+    spec = plan(tmp_path, SMALL, "seed=3", "record.log_times=[0.5]").spec
+    assert parse_spec(spec.given(), "again") == spec
+
+
+def test_one_seed_serves_all_draws_that_have_none(tmp_path: Path) -> None:
+    text = 'seed = 7\n[data]\nname = "digits"\ncount = 4\n[flow]\ntime = 1\n'
+    given_ = plan(tmp_path, text).spec.given()
+    assert given_["data"]["seed"] == given_["init"]["seed"] == 7
+    given_ = plan(tmp_path, text, "init.seed=1", "data.seed=2").spec.given()
+    assert (given_["seed"], given_["data"]["seed"], given_["init"]["seed"]) == (7, 2, 1)
+
+
+def test_different_seeds_start_elsewhere(tmp_path: Path) -> None:
+    first = plan(tmp_path, SMALL).problem.initial
+    same = plan(tmp_path, SMALL, "seed=0").problem.initial
+    other = plan(tmp_path, SMALL, "seed=1").problem.initial
+    np.testing.assert_array_equal(first.direction, same.direction)
+    assert not np.array_equal(first.direction, other.direction)
+
+
+def test_a_start_may_be_as_small_as_one_likes(tmp_path: Path) -> None:
+    near = plan(tmp_path, SMALL, "init.log10_scale=0").problem.initial
+    far = plan(tmp_path, SMALL, "init.log10_scale=-1000").problem.initial
+    np.testing.assert_allclose(
+        near.log_norm - far.log_norm, 1000 * math.log(10), rtol=1e-12, atol=0.0
+    )
+
+
+@given(st.floats(1e-300, 1e300), st.integers(1, 10**9))
+def test_an_override_is_a_toml_value(tmp_path_factory, scale: float, width: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "override.toml"
+    path.write_text(SMALL)
+    spec = load_spec(path, [f"init.scale={scale!r}", f"network.width = {width}"])
+    assert spec.init.scale == scale and spec.network.width == width
+
+
+def test_overrides_replace_tables_words_and_alternatives(tmp_path: Path) -> None:
+    spec = plan(
+        tmp_path,
+        SMALL + '[init]\nscale = 0.1\n[record]\ntimes = [1]\n',
+        "init.log10_scale=-3",
+        "record.log_times=[0]",
+        "data.name=five-points",
+        "data.bias=false",
+        'network={width=5, activation="leaky_relu", slope=0.1}',
+    ).spec
+    assert spec.init.log10_scale == -3 and spec.init.scale is None
+    assert spec.record.log_times == (0.0,) and spec.record.times is None
+    assert spec.given()["data"] == {"name": "five-points", "bias": False}
+    assert spec.network.slope == 0.1
+    assert spec.flow.time == 1.0
+
+
+def test_an_override_may_give_other_data(tmp_path: Path) -> None:
+    data = plan(tmp_path, SMALL, "data.x=[[1, 2], [3, 4]]", "data.y=[1, 2]").problem.data
+    np.testing.assert_array_equal(data.x, [[1, 2], [3, 4]])
+
+
+def test_paths_are_relative_to_the_spec(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "points.csv").write_text("1,2,3\n4,5,6\n")
+    monkeypatch.chdir(tmp_path)
+    text = '[data]\nfile = "points.csv"\nbias = true\n[flow]\ntime = 1\n'
+    found = plan(folder, text)
+    np.testing.assert_array_equal(found.problem.data.x, [[1, 2, 1], [4, 5, 1]])
+    assert found.spec.given()["data"]["file"] == str(folder.resolve() / "points.csv")
+
+
+def test_a_start_is_read_from_a_file(tmp_path: Path) -> None:
+    a = math.sqrt(0.5)
+    direction = np.array([[a, a, 0.0], [-a, 0.0, a], [a, -0.3, math.sqrt(0.41)]])
+    log_norm = np.array([-2302.0, -5.0, 1.0])
+    np.savez(tmp_path / "init.npz", log_norm=log_norm, direction=direction)
+    found = plan(tmp_path, SMALL, "init.file=init.npz")
+    assert found.spec.network.width == 3
+    np.testing.assert_array_equal(found.problem.initial.log_norm, log_norm)
+    np.testing.assert_allclose(found.problem.initial.direction, direction, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("log_norm", "direction", "words"),
+    [
+        ([0.0], [[0.6, 0.8, 0.0]], "direction[0] has |a| = 0.6 and |w| = 0.8; they must agree"),
+        ([0.0], [[1.0, 1.0, 0.0]], "direction[0] has norm 1.41421; every row must be a unit"),
+        ([np.nan], [[0.5**0.5, 0.5**0.5, 0.0]], "log_norm holds nan"),
+        ([0.0, 0.0], [[0.5**0.5, 0.5**0.5, 0.0]], "log_norm has shape (2,)"),
+    ],
+)
+def test_a_wrong_start_is_named(tmp_path: Path, log_norm, direction, words: str) -> None:
+    np.savez(tmp_path / "init.npz", log_norm=log_norm, direction=direction)
+    (message,) = errors(tmp_path, SMALL, "init.file=init.npz")
+    assert message.startswith("init.file: ") and words in message
+
+
+def test_a_start_of_another_shape_is_named(tmp_path: Path) -> None:
+    a = math.sqrt(0.5)
+    np.savez(tmp_path / "init.npz", log_norm=[0.0], direction=[[a, a, 0.0]])
+    (message,) = errors(tmp_path, SMALL, "init.file=init.npz", "network.width=2")
+    assert "(1, 3)" in message and "(2, 3)" in message
+    (message,) = errors(tmp_path, SMALL, "init.file=nowhere.npz")
+    assert message.startswith("init.file: ") and message.endswith("there is no such file.")
+
+
+def test_log_times_are_times(tmp_path: Path) -> None:
+    found = plan(tmp_path, SMALL, "record.log_times=[-1, 0, 2000]")
+    assert found.record_times == (math.exp(-1), 1.0, math.inf)
+
+
+def test_recorded_inputs_get_the_bias_of_the_data(tmp_path: Path) -> None:
+    inputs = plan(tmp_path, SMALL, "record.inputs=[[3], [4]]").inputs
+    np.testing.assert_array_equal(inputs, [[3, 1], [4, 1]])
+    inputs = plan(tmp_path, SMALL, "record.inputs=[[3, 5]]", "data.x=[[1, 2]]", "data.y=[1]").inputs
+    np.testing.assert_array_equal(inputs, [[3, 5]])
+    (message,) = errors(tmp_path, SMALL, "record.inputs=[[3, 4]]")
+    assert message == (
+        "record.inputs[0] = [3.0, 4.0]: must have the 1 numbers of an input before bias"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("network.width=0", "network.width = 0: must be a whole number of at least 1"),
+        ("network.width=2.5", "network.width = 2.5: must be a whole number of at least 1"),
+        ('network.kind="deep"', 'network.kind = "deep": must be "two_layer"'),
+        (
+            'network.activation="rleu"',
+            'network.activation = "rleu": must be "relu" or "leaky_relu"; did you mean "relu"?',
+        ),
+        ('network.activation="linear"', 'network.activation = "linear": must be "relu" or "leaky_'),
+        ('init.kind="gaussian"', 'init.kind = "gaussian": must be "balanced"'),
+        ("init.scale=-1", "init.scale = -1: must be a number greater than 0"),
+        ("init.scale=nan", "init.scale = nan: must be a number greater than 0"),
+        ("init.seed=-1", "init.seed = -1: must be a whole number of at least 0"),
+        ("init.seed=true", "init.seed = true: must be a whole number of at least 0"),
+        ('loss.kind="logistic"', 'loss.kind = "logistic": must be "square"'),
+        ('loss.reduction="total"', 'loss.reduction = "total": must be "mean" or "sum"'),
+        ("flow.rtol=1", "flow.rtol = 1: must be a number from 1e-12 to 0.001"),
+        ('flow.rtol="1e-8"', 'flow.rtol = "1e-8": must be a number from 1e-12 to 0.001'),
+        ('flow.branching="both"', 'flow.branching = "both": must be "off", "on", "stay" or "stop"'),
+        ("flow.time=inf", "flow.time = inf: must be a number greater than 0"),
+        ("flow.max_saddles=0", "flow.max_saddles = 0: must be a whole number of at least 1"),
+        ("record.points=1", "record.points = 1: must be a whole number of at least 2"),
+        ("record.times=[1, -1]", "record.times[1] = -1: must be a number of at least 0"),
+        ("record.times=3", "record.times = 3: must be a list, each a number of at least 0"),
+        ("data.bias=1", "data.bias = 1: must be true or false"),
+        ('data.name="two-pionts"', 'data.name = "two-pionts": must be "two-points", "five-points"'),
+        ("network=3", "network = 3: must be a table of keys"),
+        ("seed=0.5", "seed = 0.5: must be a whole number of at least 0"),
+    ],
+)
+def test_a_wrong_value_says_what_is_allowed(tmp_path: Path, override: str, message: str) -> None:
+    (found,) = errors(tmp_path, SMALL, override)
+    assert found.startswith(f"--set {message}")
+    key, value = override.split("=", 1)
+    tables = tomllib.loads(SMALL)
+    table = tables
+    for section in key.split(".")[:-1]:
+        table = table.setdefault(section, {})
+    table[key.split(".")[-1]] = tomllib.loads(f"value = {value}")["value"]
+    with pytest.raises(SpecError) as caught:
+        parse_spec(tables, "file")
+    assert caught.value.messages[0].startswith(f"file: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (
+            "",
+            ("data is missing: must be x and y, file, or name", "flow has no stop: at least one"),
+        ),
+        (SMALL + "tmie = 2\n", ('flow.tmie = 2: is not a key here; did you mean "time"?',)),
+        (SMALL + "[netwrok]\n", ('netwrok = {}: is not a key here; did you mean "network"?',)),
+        (SMALL + "[data2]\n", ('data2 = {}: is not a key here; did you mean "data"?',)),
+        (
+            '[data]\nx = [[1], [2]]\nfile = "a.csv"\n[flow]\ntime = 1\n',
+            ("data.x = [[1], [2]]: is not a key here; allowed are file, bias (data are given by",),
+        ),
+        (
+            "[data]\nx = [[1], [2]]\n[flow]\ntime = 1\n",
+            ("data.y is missing: must be a list of numbers",),
+        ),
+        (
+            '[data]\nx = [[1], ["b"]]\ny = [1, true]\n[flow]\ntime = 1\n',
+            ('data.x[1][0] = "b": must be a number', "data.y[1] = true: must be a number"),
+        ),
+        (
+            "[data]\nx = [[1], [2, 3]]\ny = [1, 2]\n[flow]\ntime = 1\n",
+            ("data: x is not an array of real numbers with rows of equal length",),
+        ),
+        (
+            "[data]\nx = [[1], [2]]\ny = [1, 2, 3]\n[flow]\ntime = 1\n",
+            ("data: x has 2 rows and y has 3 labels",),
+        ),
+        (
+            SMALL + '[network]\nactivation = "leaky_relu"\n',
+            ('network.slope is missing: activation = "leaky_relu" needs a number in [0, 1)',),
+        ),
+        (
+            SMALL + "[network]\nslope = 0.5\n",
+            ('network.slope = 0.5: is for activation = "leaky_relu" alone',),
+        ),
+        (
+            SMALL + "[init]\nscale = 1\nlog10_scale = 2\n",
+            ("init.scale = 1 and init.log10_scale = 2: exactly one of them is allowed",),
+        ),
+        (
+            SMALL + '[init]\nscale = 1\nfile = "a.npz"\n',
+            ('init.file = "a.npz" and init.scale = 1: a start is read or drawn, not both',),
+        ),
+        (
+            SMALL + "[record]\ntimes = [1]\nlog_times = [1]\n",
+            ("record.times and record.log_times are both given: at most one is allowed",),
+        ),
+        (
+            "[flow]\nrtol = 1e-8\n[data]\nname = 3\n",
+            ("data.name = 3: must be", "flow has no stop"),
+        ),
+        ("[data\n", ("is not TOML: ",)),
+        (
+            '[data]\nfile = "none.csv"\n[flow]\ntime = 1\n',
+            ("data.file: ",),
+        ),
+        (
+            '[data]\nname = "digits"\ncount = 999\n[flow]\ntime = 1\n',
+            ("data.count is 999, which asks for 500 images of the digit 0; there are 178",),
+        ),
+    ],
+)
+def test_everything_wrong_is_said_at_once(
+    tmp_path: Path, text: str, messages: tuple[str, ...]
+) -> None:
+    found = errors(tmp_path, text)
+    assert len(found) == len(messages)
+    assert all(f.startswith(m) for f, m in zip(found, messages, strict=True))
+
+
+@pytest.mark.parametrize(
+    "override", ["flow.time", "=1", "a.b.c=1", "flow.time=1,2", "flow.time=", "flow.time=1\nx=2"]
+)
+def test_a_malformed_override_is_named(tmp_path: Path, override: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan(tmp_path, SMALL, override)
+    (message,) = caught.value.messages
+    assert f"--set {override}: " in message
+
+
+def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"none\.toml: there is no such file"):
+        load_spec(tmp_path / "none.toml")
+    with pytest.raises(SpecError, match="is a folder"):
+        load_spec(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'a = "\xe9"')
+    with pytest.raises(SpecError, match="not a text in UTF-8"):
+        load_spec(tmp_path / "latin.toml")
+
+
+def test_the_example_has_every_key_with_its_default() -> None:
+    written = tomllib.loads(example())
+    spec = parse_spec(written, "example")
+    assert {**spec.given(), "data": written["data"]} == {
+        **written,
+        "init": {**written["init"], "seed": 0},
+    }
+    for key in ("log10_scale", "max_saddles", "slope", "teacher_width", "inputs"):
+        assert f"# {key} = " in example()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_shipped_example_is_a_plan(path: Path) -> None:
+    assert assemble(load_spec(path), path).problem.data.examples > 1
+
+
+def test_the_reference_page_is_the_one_in_docs() -> None:
+    assert (ROOT / "docs" / "spec.md").read_text(encoding="utf-8") == reference()
