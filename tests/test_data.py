@@ -183,9 +183,7 @@ def test_digits_are_centred_then_normalised() -> None:
         ({"count": 1000}, "asks for 500 images of the digit 0; there are 178"),
     ],
 )
-def test_impossible_choices_of_digits_are_refused(
-    arguments: dict[str, object], words: str
-) -> None:
+def test_impossible_choices_of_digits_are_refused(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(PolarflowError, match=words):
         digits(**arguments)  # type: ignore[arg-type]
 

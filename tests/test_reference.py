@@ -1,16 +1,17 @@
 """The reference solver is itself proved here: closed form, self-convergence in the tolerance,
 the step length and the order, an independent 34-digit solver in Cartesian coordinates, and the
 differential inclusion checked by a box-constrained least-squares routine."""
+
 import decimal
 from decimal import Decimal as Dec
 from itertools import product
+from operator import mul
 
 import numpy as np
 import pytest
-from scipy.optimize import lsq_linear
-
 from reference import located
 from reference.located import LD, OFF, ON, REST, SLIDE, solve
+from scipy.optimize import lsq_linear
 
 X1, Y1 = np.array([[-0.5, 1.0], [2.0, 1.0]]), np.array([-1.0, 1.0])
 X2 = np.c_[[-1.5, -1.0, 0.0, 0.25, 2.0], np.ones(5)]
@@ -43,10 +44,14 @@ def small(seed):
 
 PROBLEMS = {
     "two points": ((X1, Y1, *start(60, 2, LD("1e-6") / np.sqrt(LD(60)), 0), 1), [5, 10, 15], 28),
-    "two points, 1e-40": ((X1, Y1, *start(60, 2, LD("1e-40") / np.sqrt(LD(60)), 0), 1), [20, 40, 60], 28),
-    "five points": ((X2, Y2, *start(60, 2, LD("1e-4") / np.sqrt(LD(60)), 0), LD(2) / 5), [20, 50], 80),
-    "n > d": (small(1), [10, 20, 50], 60),
-    "n < d": (small(13), [10, 20, 50], 40),
+    "two points, 1e-40": ((X1, Y1, *start(60, 2, LD("1e-40") / np.sqrt(LD(60)), 0), 1), [45], 28),
+    "five points": (
+        (X2, Y2, *start(60, 2, LD("1e-4") / np.sqrt(LD(60)), 0), LD(2) / 5),
+        [15, 30],
+        60,
+    ),
+    "n > d": (small(1), [10, 25], 60),
+    "n < d": (small(13), [10, 30], 40),
 }
 
 
@@ -89,24 +94,33 @@ def test_oblique_neuron_dies_on_the_kink_and_stays():
 
 
 def test_dead_on_a_kink_is_not_revived():
-    """Orthogonal examples: neuron 0 (a > 0) comes to the kink of example 0, whose residual is
-    negative because neuron 1 overshoots it at first; later the residual turns positive."""
+    """Orthogonal examples.  Neuron 1 overshoots example 0, so that neuron 0 is pushed to its
+    kink and stops there, off; neuron 2, growing on example 1, then pulls h_0 below its label.
+    The residual now has the sign that would revive neuron 0, and it must stay off."""
     q = np.linalg.qr(np.random.default_rng(3).standard_normal((3, 3)))[0]
-    x = q * np.array([1.0, 1.3, 0.7])[:, None]
-    y = np.array([1.0, 1.0, 0.8])
-    # neurons 0 and 1 both positive on example 0, neuron 2 (a < 0) too and too strong: r_0 > 0 for it
-    u = np.array([0.1 * q[0] + q[1], q[0] + 0.2 * q[2], q[0] + 0.4 * q[1]])
-    o = solve(x, y, [1, 1, -1], np.log(np.array([0.5, 2.0, 0.9], LD)), u, 1, [0.5, 1, 2, 5, 30])
+    x, y = q * np.array([1.0, 1.3, 0.7])[:, None], np.array([1.0, -3.0, 0.8])
+    u = np.array([0.1 * q[0] + q[2], q[0] + 0.2 * q[2], q[0] + 0.4 * q[1]])
+    o = solve(x, y, [1, 1, -1], np.log(np.array([0.5, 1.4, 0.3], LD)), u, 1, np.arange(1, 121) / 8)
     g = o["u"] @ x.astype(LD).T
-    assert (o["pattern"][:, 0, 0] == ON).any() or (o["pattern"][-1, 0, 0] == REST)
-    dead = o["pattern"] == REST
-    assert dead[-1].any()
-    assert np.abs(g[dead]).max() < 1e-18
-    # once dead, dead for good
-    assert (np.diff(dead.astype(int), axis=0) >= 0).all()
+    r0 = 1 - (np.array([1, 1, -1]) * np.exp(2 * o["log_w"]) * np.maximum(g[..., 0], 0)).sum(1)
+    dead = o["pattern"][:, 0, 0] == REST
+    died = int(np.argmax(dead))
+    assert dead[died:].all() and r0[died - 1] < -0.01 and (r0[died:] > 0.01).any()
+    assert np.abs(g[died:, 0, 0]).max() < 1e-18
+    assert (o["pattern"][:, 0, 2] == ON).all()  # alive elsewhere
 
 
 # ------------------------------------------------------------------ self-convergence
+
+
+def order(monkeypatch, stages):
+    monkeypatch.setattr(located, "STAGES", stages)
+    for name, v in zip(
+        ("C", "B", "COEF", "QUAD", "PTS", "BARY"), located._tables(stages), strict=True
+    ):
+        monkeypatch.setattr(located, name, v)
+    grid_m = np.array([located._row(t) for t in located.GRID], dtype=LD)
+    monkeypatch.setattr(located, "GRID_M", grid_m)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -117,17 +131,11 @@ def test_self_convergence(name, monkeypatch):
     assert apart(coarse, fine) < 2e-16
     assert len(fine["events"]) >= least
     assert sorted(e[1:] for e in coarse["events"]) == sorted(e[1:] for e in fine["events"])
-    key = lambda e: (e[1:], e[0])
-    for a, b in zip(sorted(coarse["events"], key=key), sorted(fine["events"], key=key)):
-        assert abs(a[0] - b[0]) < 1e-10
+    one, two = (sorted((*e[1:], e[0]) for e in o["events"]) for o in (coarse, fine))
+    assert max(abs(a[3] - b[3]) for a, b in zip(one, two, strict=True)) < 1e-10
     assert max(coarse["worst_landing"], fine["worst_landing"]) < 1
-    # another order
-    s = 9
-    monkeypatch.setattr(located, "STAGES", s)
-    for n, v in zip(("C", "B", "COEF", "QUAD", "PTS", "BARY"), located._tables(s)):
-        monkeypatch.setattr(located, n, v)
-    monkeypatch.setattr(located, "GRID_M", np.array([located._row(t) for t in located.GRID], dtype=LD))
-    other = solve(*args, times, tol=1e-16)
+    order(monkeypatch, 11)
+    other = solve(*args, times)
     assert apart(other, fine) < 2e-16
     assert sorted(e[1:] for e in other["events"]) == sorted(e[1:] for e in fine["events"])
 
@@ -136,19 +144,15 @@ def test_a_poor_tolerance_is_seen(monkeypatch):
     """The comparison above can fail: with a low order and no tolerance the runs do part."""
     args, times, _ = PROBLEMS["n > d"]
     fine = solve(*args, times)
-    s = 4
-    monkeypatch.setattr(located, "STAGES", s)
-    for n, v in zip(("C", "B", "COEF", "QUAD", "PTS", "BARY"), located._tables(s)):
-        monkeypatch.setattr(located, n, v)
-    monkeypatch.setattr(located, "GRID_M", np.array([located._row(t) for t in located.GRID], dtype=LD))
-    gaps = [apart(solve(*args, times, tol=tol), fine) for tol in (1e-4, 1e-6, 1e-8)]
-    assert gaps[0] > 1e-12 and gaps[2] < gaps[0] / 100
+    order(monkeypatch, 4)
+    gaps = [apart(solve(*args, times, tol=tol), fine) for tol in (1e-4, 1e-8)]
+    assert gaps[0] > 1e-12 and gaps[1] < gaps[0] / 100
 
 
 # ------------------------------------------------------------------ the inclusion
 
 
-@pytest.mark.parametrize("seed", [1, 2, 6, 13])
+@pytest.mark.parametrize("seed", [2, 13])
 def test_velocity_is_the_minimum_norm_element(seed):
     x, y, sign, lw, u, kappa = small(seed)
     e, mids = 1e-4, np.arange(3.05, 40, 3.0)
@@ -166,7 +170,9 @@ def test_velocity_is_the_minimum_norm_element(seed):
             kink = np.nonzero((np.abs(g[j]) <= 1e-15) & (sign[j] * r < 0))[0]
             D = (r * on) @ x
             if len(kink):
-                fit = lsq_linear((r[kink, None] * x[kink]).T, -D, bounds=(0, 1), tol=1e-15, method="bvls")
+                fit = lsq_linear(
+                    (r[kink, None] * x[kink]).T, -D, bounds=(0, 1), tol=1e-15, method="bvls"
+                )
                 D = D + (fit.x * r[kink]) @ x[kink]
                 sliding += 1
             du = (o["u"][hi, j] - o["u"][lo, j]).astype(float) / (2 * e)
@@ -178,7 +184,7 @@ def test_velocity_is_the_minimum_norm_element(seed):
 
 def test_loss_falls_and_slides_stay_on_their_kink():
     args, _, _ = PROBLEMS["five points"]
-    times = np.linspace(1, 100, 67)
+    times = np.linspace(1, 40, 40)
     o = solve(*args, times)
     assert (np.diff(o["loss"]) < 0).all()
     held = (o["pattern"] == SLIDE) | (o["pattern"] == REST)
@@ -202,26 +208,26 @@ def gauss(a, b):
         for q in range(n):
             if q != i:
                 f = a[q][i] / a[i][i]
-                a[q] = [v - f * w for v, w in zip(a[q], a[i])]
+                a[q] = [v - f * w for v, w in zip(a[q], a[i], strict=False)]
                 b[q] -= f * b[i]
     return [b[i] / a[i][i] for i in range(n)]
 
 
 def dot(a, b):
-    return sum((p * q for p, q in zip(a, b)), Dec(0))
+    return sum(map(mul, a, b))
 
 
 class Cartesian:
     """Gradient flow of (a, w) in decimal arithmetic: Gragg's method with extrapolation, each
     event found by the secant method on the step length."""
 
-    LEVELS = 11
+    LEVELS = 10
 
     def __init__(self, x, y, a, w, kappa):
         self.x = [[Dec(float(v)) for v in row] for row in x]
         self.y = [Dec(float(v)) for v in y]
         self.kappa, self.n, self.d, self.m = dec(kappa), len(y), len(x[0]), len(a)
-        self.z = [v for aj, wj in zip(a, w) for v in (aj, *wj)]
+        self.z = [v for aj, wj in zip(a, w, strict=False) for v in (aj, *wj)]
         self.s = [1 if v > 0 else -1 for v in a]
         self.xx = [[dot(p, q) for q in self.x] for p in self.x]
         self.t, self.events, self.pat = Dec(0), [], []
@@ -238,18 +244,19 @@ class Cartesian:
             for k in range(self.n):
                 if self.pat[j][k] == "on":
                     h[k] += aj * dot(wj, self.x[k])
-        return [self.kappa * (p - q) for p, q in zip(self.y, h)]
+        return [self.kappa * (p - q) for p, q in zip(self.y, h, strict=False)]
 
     def pull(self, pat, r):
         """D and the multipliers (times r) of the sliding kinks."""
         on = [k for k in range(self.n) if pat[k] == "on"]
         held = [k for k in range(self.n) if pat[k] == "slide"]
-        c = dict.fromkeys(on, None)
         c = {k: r[k] for k in on}
         if held:
             rhs = [-sum((r[i] * self.xx[i][k] for i in on), Dec(0)) for k in held]
-            c.update(zip(held, gauss([[self.xx[p][q] for q in held] for p in held], rhs)))
-        D = [sum((v * self.x[k][i] for k, v in c.items()), Dec(0)) for i in range(self.d)]
+            c.update(
+                zip(held, gauss([[self.xx[p][q] for q in held] for p in held], rhs), strict=False)
+            )
+        D = [dot(c.values(), [self.x[k][i] for k in c]) for i in range(self.d)]
         return D, {k: c[k] for k in held}
 
     def field(self, z):
@@ -265,17 +272,22 @@ class Cartesian:
         for lev in range(1, self.LEVELS + 1):
             n = 2 * lev
             h = H / n
-            a, b = z0, [p + h * q for p, q in zip(z0, f0)]
+            a, b = z0, [p + h * q for p, q in zip(z0, f0, strict=False)]
             for _ in range(n - 1):
-                a, b = b, [p + 2 * h * q for p, q in zip(a, self.field(b))]
-            row = [[(p + q + h * v) / 2 for p, q, v in zip(b, a, self.field(b))]]
+                a, b = b, [p + 2 * h * q for p, q in zip(a, self.field(b), strict=False)]
+            row = [[(p + q + h * v) / 2 for p, q, v in zip(b, a, self.field(b), strict=False)]]
             for k, prev in enumerate(table, 1):
                 f = (Dec(lev) / (lev - k)) ** 2 - 1
-                row.append([p + (p - q) / f for p, q in zip(row[-1], prev)])
-            last = table[-1] if table else None
+                row.append([p + (p - q) / f for p, q in zip(row[-1], prev, strict=False)])
             table = row
-        size = [max(abs(v) for v in z0[j * (self.d + 1) : (j + 1) * (self.d + 1)]) for j in range(self.m)]
-        err = max(abs(p - q) / size[i // (self.d + 1)] for i, (p, q) in enumerate(zip(row[-1], row[-2])))
+        size = [
+            max(abs(v) for v in z0[j * (self.d + 1) : (j + 1) * (self.d + 1)])
+            for j in range(self.m)
+        ]
+        err = max(
+            abs(p - q) / size[i // (self.d + 1)]
+            for i, (p, q) in enumerate(zip(row[-1], row[-2], strict=False))
+        )
         return row[-1], err
 
     def margins(self, z):
@@ -289,7 +301,9 @@ class Cartesian:
                     out[j, k, "off"] = -self.s[j] * c[k]
                     out[j, k, "on"] = -self.s[j] * (r[k] - c[k])
                 elif self.pat[j][k] != "dead":
-                    out[j, k, ""] = dot(wj, self.x[k]) / size * (1 if self.pat[j][k] == "on" else -1)
+                    out[j, k, ""] = (
+                        dot(wj, self.x[k]) / size * (1 if self.pat[j][k] == "on" else -1)
+                    )
         return out
 
     def turn(self, j, k, to):
@@ -301,7 +315,7 @@ class Cartesian:
         kinks = [i for i in range(self.n) if i == k or old[i] in ("slide", "dead")]
         for states in product(("off", "on", "slide"), repeat=len(kinks)):
             pat = old[:]
-            for i, v in zip(kinks, states):
+            for i, v in zip(kinks, states, strict=False):
                 pat[i] = v
             D, c = self.pull(pat, r)
             fine = True
@@ -324,7 +338,7 @@ class Cartesian:
                 kind = "slide" if pat[i] == "slide" else "leave" if old[i] == "slide" else "cross"
                 self.events.append((self.t, j, i, kind))
 
-    def run(self, T, H=Dec("0.12"), tol=Dec("1e-24")):
+    def run(self, T, H=Dec("0.3"), tol=Dec("1e-21")):
         T, top, H = Dec(T), H, H
         tiny = Dec("1e-25")
         while self.t < T:
@@ -336,11 +350,16 @@ class Cartesian:
             H = min(top, h * Dec("1.2") if h == H else H)
             before, after = self.margins(self.z), self.margins(z)
             bad = [q for q, v in after.items() if v < -tiny]
+            # multipliers at their bound already: others left this very instant
+            late = [q for q in bad if q[2] and before[q] < 1000 * tiny]
+            if late:
+                self.turn(*late[0])
+                continue
             hit = None
             while bad:
                 # the earliest of those that are past their kink, by the secant method
                 q = min(bad, key=lambda q: before[q] / (before[q] - after[q]))
-                lo, hi, flo, fhi = Dec(0), h, before[q], after[q]
+                lo, hi, flo, fhi, side = Dec(0), h, before[q], after[q], 0
                 for _ in range(60):
                     h = lo + (hi - lo) * flo / (flo - fhi)
                     z, _ = self.step(h)
@@ -348,43 +367,68 @@ class Cartesian:
                     if abs(fm) < tiny / 100:
                         break
                     if fm > 0:
-                        lo, flo, fhi = h, fm, fhi / 2
+                        lo, flo, fhi, side = h, fm, fhi / (2 if side > 0 else 1), 1
                     else:
-                        hi, fhi, flo = h, fm, flo / 2
+                        hi, fhi, flo, side = h, fm, flo / (2 if side < 0 else 1), -1
+                else:
+                    raise RuntimeError("event not located")
                 hit, after = q, self.margins(z)
                 bad = [p for p, v in after.items() if v < -tiny and p != q]
+            assert h > 0
             self.z, self.t = z, self.t + h
             if hit:
                 self.turn(*hit)
         return self
 
 
-CASES = {"d=2": (2, 5, 4, 0, 22), "d=3": (3, 5, 3, 0, 14)}
+def net(events):
+    """(neuron, example, kind, time), sorted, without a leave taken back within 1e-15: neurons
+    that share their on-set share their multipliers, and leave together."""
+    out = []
+    for t, j, k, kind in sorted(events, key=lambda e: (e[1], e[2], e[0])):
+        if (
+            out
+            and out[-1][:2] == (j, k)
+            and {out[-1][2], kind} == {"leave", "slide"}
+            and t - out[-1][3] < 1e-15
+        ):
+            out.pop()
+        else:
+            out.append((j, k, kind, t))
+    return out
+
+
+# d=2: three neurons slide on one kink and leave it at one instant; d=3: one slides on two kinks
+CASES = {"d=2": (2, 5, 41), "d=3": (3, 5, 15)}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_34_digit_cartesian(name):
-    d, n, m, seed, T = CASES[name]
+    d, n, seed = CASES[name]
+    m, T = 3, 8
     g = np.random.default_rng(seed)
-    x, y, w = g.standard_normal((n, d)), g.standard_normal(n), 1e-3 * g.standard_normal((m, d))
+    x, y, w = g.standard_normal((n, d)), 2 * g.standard_normal(n), 1e-3 * g.standard_normal((m, d))
     sign = g.choice([-1, 1], m)
     wl = w.astype(LD)
     lw = np.log((wl * wl).sum(1)) / 2
     o = solve(x, y, sign, lw, wl, LD(2) / n, [T])
     with decimal.localcontext(prec=34):
         wd = [[Dec(float(v)) for v in row] for row in w]
-        ad = [int(s) * dot(row, row).sqrt() for s, row in zip(sign, wd)]
+        ad = [int(s) * dot(row, row).sqrt() for s, row in zip(sign, wd, strict=False)]
         c = Cartesian(x, y, ad, wd, LD(2) / n).run(T)
         gap = max(
             abs(dec(v) - p) / abs(c.z[j * (d + 1)])
             for j in range(m)
-            for v, p in zip(weights(o)[0, j], c.w(c.z, j))
+            for v, p in zip(weights(o)[0, j], c.w(c.z, j), strict=True)
         )
         loss = sum(v * v for v in c.res(c.z)) / (2 * c.kappa)
         assert gap < Dec("1e-16")
         assert abs(dec(o["loss"][0]) / loss - 1) < Dec("1e-16")
-        assert [e[1:] for e in o["events"]] == [e[1:] for e in c.events]
-        assert max(abs(Dec(p[0]) - q[0]) for p, q in zip(o["events"], c.events)) < Dec("1e-14")
+        one, two = net(o["events"]), net(c.events)
+        assert [e[:3] for e in one] == [e[:3] for e in two]
+        assert max(abs(Dec(p[3]) - q[3]) for p, q in zip(one, two, strict=True)) < Dec("1e-14")
         # balance, which the decimal solver is free to lose
-        assert max(abs(dot(c.w(c.z, j), c.w(c.z, j)) / c.z[j * (d + 1)] ** 2 - 1) for j in range(m)) < Dec("1e-20")
+        assert max(
+            abs(dot(c.w(c.z, j), c.w(c.z, j)) / c.z[j * (d + 1)] ** 2 - 1) for j in range(m)
+        ) < Dec("1e-20")
     assert {e[3] for e in o["events"]} == {"cross", "slide", "leave"}

@@ -84,7 +84,7 @@ def test_an_override_is_a_toml_value(tmp_path_factory, scale: float, width: int)
 def test_overrides_replace_tables_words_and_alternatives(tmp_path: Path) -> None:
     spec = plan(
         tmp_path,
-        SMALL + '[init]\nscale = 0.1\n[record]\ntimes = [1]\n',
+        SMALL + "[init]\nscale = 0.1\n[record]\ntimes = [1]\n",
         "init.log10_scale=-3",
         "record.log_times=[0]",
         "data.name=five-points",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .flow import FlowRecord, Visit
+from .flow import AT_REST, FlowRecord, Visit
 from .ncf import kkt_distance, ncf
 
 #: A block is active at a saddle if |a_j||w_j| exceeds this share of the sum over all blocks and
@@ -35,8 +35,9 @@ class Saddle:
     - `loss`, `grad_norm`, `residual_norm`: at the closest approach, |r| with r = -dl/dh.
     - `active_blocks`: the number of blocks that are not microscopic there.
     - `kkt_residual`: the largest over living microscopic blocks, on leaving, of
-      dist(0, (I - vv^T) dN_r(v)) / (2 max |N_r|), the maximum over the same blocks; None where
-      the residual vanishes or no microscopic block lives.
+      dist(0, (I - vv^T) dN_r(v)) / (2 max |N_r|), the maximum over the same blocks. At the end of
+      a run that ended at rest, there. None where the saddle was not left, the residual vanishes
+      or no microscopic block lives.
     """
 
     index: int
@@ -65,9 +66,11 @@ def _saddle(record: FlowRecord, index: int, visit: Visit) -> Saddle:
     felt = np.linalg.norm(x, axis=1).max(initial=0.0) * size > 1e-3 * np.abs(y).max(initial=0.0)
     active = (size > _ACTIVE_SHARE * size.sum()) & (felt | (closest.rest > 0.1))
     kkt = None
-    at = leave if leave is not None else record.snapshots[-1]
+    at = leave
+    if at is None and record.stop_reason in AT_REST:
+        at = record.snapshots[-1]
     scale = engine.factor * float(np.linalg.norm(y))
-    if float(np.linalg.norm(at.residual)) > _RESIDUAL * scale:
+    if at is not None and float(np.linalg.norm(at.residual)) > _RESIDUAL * scale:
         force = engine.field(at.state, count=False).force
         living = ~active & (np.linalg.norm(force, axis=1) > engine.rounding_speed(at.prediction))
         if living.any():

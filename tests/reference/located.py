@@ -15,6 +15,7 @@ Per neuron j and example k the pattern holds one of
 
 A step ends where u_j.x_k changes sign or where a multiplier lam meets 0 or 1.
 """
+
 from itertools import product
 
 import mpmath
@@ -48,7 +49,7 @@ def _tables(s):
     with mpmath.workdps(45):
         nodes, weights = [], []
         for i in range(s):
-            z = mpmath.mpf(1) / 2 - mpmath.cos(mpmath.pi * (i + mpmath.mpf(3) / 4) / (s + mpmath.mpf(1) / 2)) / 2
+            z = (1 - mpmath.cos(mpmath.pi * (i + mpmath.mpf("0.75")) / (s + mpmath.mpf("0.5")))) / 2
             for _ in range(60):
                 p = _legendre(s, z)
                 dp = s * ((2 * z - 1) * p[s] - p[s - 1]) / (2 * z * (z - 1))
@@ -59,12 +60,13 @@ def _tables(s):
             nodes.append(z)
             weights.append(1 / (dp**2 * z * (1 - z)))
         # coefficients of the shifted Legendre series from values at the nodes
-        coef = [[(2 * l + 1) * weights[i] * _legendre(s, nodes[i])[l] for i in range(s)] for l in range(s)]
+        values = [_legendre(s, z) for z in nodes]
+        coef = [[(2 * q + 1) * weights[i] * values[i][q] for i in range(s)] for q in range(s)]
         quad = []
         for z in nodes:
             p = _legendre(s + 1, z)
-            prim = [z] + [(p[l + 1] - p[l - 1]) / (2 * (2 * l + 1)) for l in range(1, s)]
-            quad.append([sum(prim[l] * coef[l][i] for l in range(s)) for i in range(s)])
+            prim = [z] + [(p[q + 1] - p[q - 1]) / (2 * (2 * q + 1)) for q in range(1, s)]
+            quad.append([sum(prim[q] * coef[q][i] for q in range(s)) for i in range(s)])
         pts = [mpmath.mpf(0), *nodes, mpmath.mpf(1)]
         bary = []
         for i, a in enumerate(pts):
@@ -74,15 +76,10 @@ def _tables(s):
                     v /= 4 * (a - b)
             bary.append(v)
         big = max(abs(v) for v in bary)
-        arr = lambda m: np.array([[_ld(v) for v in row] for row in m], dtype=LD)
-        return (
-            np.array([_ld(v) for v in nodes], dtype=LD),
-            np.array([_ld(v) for v in weights], dtype=LD),
-            arr(coef),
-            arr(quad),
-            np.array([_ld(v) for v in pts], dtype=LD),
-            np.array([_ld(v / big) for v in bary], dtype=LD),
-        )
+        flat = [nodes, weights, sum(coef, []), sum(quad, []), pts, [v / big for v in bary]]
+        flat = [np.array([_ld(v) for v in f], dtype=LD) for f in flat]
+        flat[2], flat[3] = flat[2].reshape(s, s), flat[3].reshape(s, s)
+        return tuple(flat)
 
 
 C, B, COEF, QUAD, PTS, BARY = _tables(STAGES)
@@ -165,6 +162,9 @@ class _Flow:
         self.xn = np.sqrt((self.x**2).sum(1))
         self.xh = self.x / np.where(self.xn > 0, self.xn, 1)[:, None]
         self.gram = self.x @ self.x.T
+        cos = np.abs(self.xh @ self.xh.T) - np.eye(self.n)
+        if (cos > 1 - 1e-12).any():
+            raise ValueError("two examples share a kink: their multipliers are not unique")
         self.rhs_count = 0
         self.noise_r = 2e-19 * self.kappa * (np.abs(self.y).max() + LD(1e-300))
         m, n, d = self.m, self.n, self.d
@@ -212,15 +212,26 @@ class _Flow:
         pairs = [(j, k) for j, (ks, _) in self.slides.items() for k in ks]
         self.sl_j = np.array([p[0] for p in pairs], int)
         self.sl_k = np.array([p[1] for p in pairs], int)
-        self.sl_c = np.concatenate([c for _, c in self.slides.values()]) if pairs else np.zeros((0, self.n), LD)
+        self.sl_c = (
+            np.concatenate([c for _, c in self.slides.values()])
+            if pairs
+            else np.zeros((0, self.n), LD)
+        )
         pairs = [(j, k) for j, (ks, _) in self.rests.items() for k in ks]
         self.re_j = np.array([p[0] for p in pairs], int)
         self.re_k = np.array([p[1] for p in pairs], int)
-        self.re_c = np.concatenate([c.T for _, c in self.rests.values()]) if pairs else np.zeros((0, self.n), LD)
+        self.re_c = (
+            np.concatenate([c.T for _, c in self.rests.values()])
+            if pairs
+            else np.zeros((0, self.n), LD)
+        )
 
     def slope_zero(self, j, k, r, use):
         """What D_j.x_k can be by rounding alone, for the examples in `use`."""
-        return REL * ((np.abs(r) * self.xn)[use].sum() + 0) * self.xn[k] + 10 * self.noise_r * self.xn[k] ** 2
+        return (
+            REL * ((np.abs(r) * self.xn)[use].sum() + 0) * self.xn[k]
+            + 10 * self.noise_r * self.xn[k] ** 2
+        )
 
     def decide(self, j, kinks, came, r):
         """States of the kinks of neuron j it stands on: the consistent choice of multipliers.
@@ -233,12 +244,12 @@ class _Flow:
         base[kinks] = 0
         found = []
         for combo in product((OFF, ON, SLIDE), repeat=len(kinks)):
-            if any(c == SLIDE and s * r[k] >= 0 for c, k in zip(combo, kinks)):
+            if any(c == SLIDE and s * r[k] >= 0 for c, k in zip(combo, kinks, strict=False)):
                 continue
             on = base.copy()
-            on[[k for c, k in zip(combo, kinks) if c == ON]] = 1
-            held = np.array([k for c, k in zip(combo, kinks) if c == SLIDE], int)
-            ok, depth = True, LD(0)
+            on[[k for c, k in zip(combo, kinks, strict=False) if c == ON]] = 1
+            held = np.array([k for c, k in zip(combo, kinks, strict=False) if c == SLIDE], int)
+            ok = True
             mult = on * r
             if len(held):
                 try:
@@ -253,7 +264,7 @@ class _Flow:
             D = mult @ self.x
             states, use = [], on > 0
             use[held] = True
-            for c, k in zip(combo, kinks):
+            for c, k in zip(combo, kinks, strict=False):
                 if c != SLIDE:
                     zero = self.slope_zero(j, k, r, use)
                     p = s * (D @ self.x[k])
@@ -264,7 +275,10 @@ class _Flow:
                         c = REST
                 states.append(c)
             if ok:
-                changed = sum(a != b and not (a == OFF and b == REST) for a, b in zip(states, came))
+                changed = sum(
+                    a != b and not (a == OFF and b == REST)
+                    for a, b in zip(states, came, strict=False)
+                )
                 found.append((len(held), changed, D @ D, states))
         if not found:
             raise RuntimeError(f"no consistent pattern: neuron {j}, kinks {kinks}")
@@ -304,7 +318,9 @@ class _Flow:
             Zn = h * (QUAD @ F)
             diff = np.abs(Zn - Z).max()
             Z = Zn
-            if diff <= 3e-19 or (last is not None and diff < 2e-17 * (1 + np.abs(Z).max()) and diff > last / 2):
+            if diff <= 3e-19 or (
+                last is not None and diff < 2e-17 * (1 + np.abs(Z).max()) and diff > last / 2
+            ):
                 break
             if not diff < 50 or (it > 8 and diff > last):
                 return None
@@ -482,7 +498,7 @@ class _Flow:
             return []
         out = []
         slope = self.re_c @ r
-        for i, (j, k) in enumerate(zip(self.re_j, self.re_k)):
+        for i, (j, k) in enumerate(zip(self.re_j, self.re_k, strict=False)):
             use = (self.pat[j] == ON) | (self.pat[j] == SLIDE)
             if abs(slope[i]) > 100 * self.slope_zero(j, k, r, use):
                 out.append((int(j), int(k)))
@@ -490,6 +506,14 @@ class _Flow:
 
 
 def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
+    """The flow from log_w (m,), u (m, d) and a_j = sign_j |w_j|, at the increasing `times`.
+
+    tol bounds the last series coefficients of a step; reach bounds step length times the
+    fastest rate.  Returns arrays over times: log_w (T, m), u (T, m, d), loss (T,), pattern
+    (T, m, n); events, a list of (time, neuron, example, "cross" | "slide" | "leave") in order;
+    rhs, the evaluations of the field; steps and trials; worst_landing, the largest distance
+    from a kink at which an event was taken, in units of NOISE.
+    """
     f = _Flow(x, y, sign, kappa)
     m, n, d = f.m, f.n, f.d
     u = np.array(u, LD).reshape(m, d)
@@ -535,7 +559,7 @@ def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
             return np.repeat(F, STAGES, 0)
         start, length, cf = prev
         tau = (t - start + h * C) / length
-        order = STAGES if tau[-1] <= LD(1.02) else 7
+        order = STAGES if tau[-1] <= LD(1.02) else min(STAGES, 7)
         P = np.array(_legendre(order - 1, tau)[:order]).T
         return P @ cf[:order]
 
@@ -602,7 +626,10 @@ def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
                 hctl = h * max(LD(0.2), 0.9 * (tol / st["err"]) ** (LD(1) / STAGES))
                 keep(st)
                 continue
-            grow = min(LD(2 if steps[0] > calm else 1), 0.9 * (tol / max(st["err"], LD(1e-30))) ** (LD(1) / STAGES))
+            grow = min(
+                LD(2 if steps[0] > calm else 1),
+                0.9 * (tol / max(st["err"], LD(1e-30))) ** (LD(1) / STAGES),
+            )
             if not (whole and grow >= 1):
                 hctl = h * grow
             r0 = res(Y)

@@ -1,5 +1,6 @@
 """The engines behind one trajectory: problem, stops, integration."""
 
+from ._integrate import AT_REST as AT_REST
 from ._integrate import FlowRecord as FlowRecord
 from ._integrate import Progress as Progress
 from ._integrate import Snapshot as Snapshot

@@ -18,6 +18,8 @@ from .kinks import CapError, KinkExactEngine, KinkState, Measure
 VISIT = 0.01
 #: It is a visit only if the loss falls by less than this factor in it: a slow valley is none.
 VALLEY = 1.25
+#: The reasons to stop that mean rest.
+AT_REST = ("grad_norm", "at_rest")
 #: Bytes that snapshots may take.
 _MEMORY = 256e6
 
@@ -325,8 +327,29 @@ class _Run:
         if self.enter is not None and self.enter.loss <= VALLEY * last.loss:
             assert self.closest is not None
             self.record.visits.append(Visit(self.enter, self.closest, None))
-        elif self.record.stop_reason in ("grad_norm", "at_rest"):
+        elif self.record.stop_reason in AT_REST:
             self.record.visits.append(Visit(last, last, None))
+        self.record.visits = [self._refined(visit) for visit in self.record.visits]
+
+    def _refined(self, visit: Visit) -> Visit:
+        """The visit with its closest approach found between the states that were recorded."""
+        from scipy.optimize import minimize_scalar
+
+        end = visit.leave.time if visit.leave is not None else self.record.snapshots[-1].time
+        known = [s.time for s in self.record.snapshots]
+        middle = visit.closest.time
+        low = max([visit.enter.time, *(t for t in known if t < middle)])
+        high = min([end, *(t for t in known if t > middle)])
+        if not visit.enter.time < middle < end or visit.closest.rest < 1e-16:
+            return visit
+        found = minimize_scalar(
+            lambda t: np.log(self.record.evaluate(np.array([t]))[0].rest),
+            bounds=(low, high),
+            method="bounded",
+            options={"xatol": 1e-4 * (high - low)},
+        )
+        closest = self.record.evaluate(np.array([found.x]))[0]
+        return replace(visit, closest=closest) if closest.rest < visit.closest.rest else visit
 
 
 def integrate(

@@ -6,6 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..errors import PolarflowError
+
+#: How far |a| and |w| of a unit vector (a, w) may differ in a balanced state.
+BALANCED = 1e-12
+
 
 @dataclass(frozen=True)
 class BlockState:
@@ -32,3 +37,17 @@ class BlockState:
         """The weights themselves; those below 1e-308 underflow to zero."""
         with np.errstate(under="ignore"):
             return np.exp(self.log_norm)[:, None] * self.direction
+
+    def check_balanced(self) -> None:
+        """Make sure that |a_j| = |w_j| for every neuron, to 1e-12 of its norm.
+
+        **Raises:** `PolarflowError` naming the neuron that is farthest from it.
+        """
+        a = np.abs(self.direction[:, 0])
+        w = np.linalg.norm(self.direction[:, 1:], axis=1)
+        j = int(np.argmax(np.abs(a - w)))
+        if abs(a[j] - w[j]) > BALANCED:
+            raise PolarflowError(
+                f"init: direction[{j}] has |a| = {a[j]:.6g} and |w| = {w[j]:.6g}; they must agree "
+                f"to {BALANCED:g}, as unbalanced starts are not supported."
+            )

@@ -31,7 +31,7 @@ def _compiled() -> float:
     data = Data(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, -0.5]), False, "warm-up")
     network = TwoLayer(4)
     tiny = make_problem(data, network, balanced(network, 2, log10_scale=-30.0), loss=Square())
-    integrate(
+    record = integrate(
         tiny,
         Stop(time=200.0),
         rtol=1e-6,
@@ -40,6 +40,8 @@ def _compiled() -> float:
         points=10,
         progress=None,
     )
+    if record.status == "interrupted":
+        raise KeyboardInterrupt
     return perf_counter() - begin
 
 
@@ -70,7 +72,8 @@ def gradient_flow(
 
     **Returns:** a `Solution`; a flow that can't go on is told by its status.
 
-    **Raises:** `PolarflowError` for arguments that are not allowed.
+    **Raises:** `PolarflowError` for arguments that are not allowed; `KeyboardInterrupt` if
+    interrupted before the flow has begun.
     """
     if not 1e-13 <= rtol <= 1e-2:
         raise PolarflowError(f"flow.rtol is {rtol}; it must lie in [1e-13, 1e-2].")

@@ -8,21 +8,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ._base import Section
 from ._models import (
-    DigitsData,
-    FileData,
     FlowSection,
     InitSection,
-    InlineData,
     LossSection,
     NetworkSection,
     RecordSection,
-    Section,
     Spec,
-    TeacherData,
-    ToyData,
 )
 from ._sentences import allowed, shown
+from ._sources import DigitsData, FileData, InlineData, TeacherData, ToyData
 
 _SOURCES = (ToyData, InlineData, FileData, TeacherData, DigitsData)
 _SECTIONS: dict[str, type[Section]] = {

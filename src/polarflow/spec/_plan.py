@@ -11,17 +11,15 @@ import numpy as np
 from numpy import ndarray
 
 from ..errors import PolarflowError, SpecError
-from ._models import STOPS, FileData, Spec
+from ._models import STOPS, Spec
 from ._sentences import shown
+from ._sources import FileData
 
 if TYPE_CHECKING:
     from ..data import Data
     from ..flow import Problem, Progress, Stop
     from ..networks import BlockState, TwoLayer
     from ..solution import Solution
-
-#: How far |a| and |w| of a unit vector (a, w) may differ in a balanced start.
-_BALANCED = 1e-12
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, Block
         with _named(path, "init.file"):
             arrays = read_npz(path.parent / init.file, ("log_norm", "direction"))
             loaded = block_state(arrays["log_norm"], arrays["direction"])
-            _check_balance(loaded)
+            loaded.check_balanced()
         if section.width is None:
             section = section.model_copy(update={"width": loaded.blocks})
             spec = spec.model_copy(update={"network": section})
@@ -139,16 +137,6 @@ def _inputs(spec: Spec, data: "Data", path: Path) -> ndarray | None:
                 ]
             )
     return append_one(np.array(rows)) if data.bias else np.array(rows)
-
-
-def _check_balance(state: "BlockState") -> None:
-    a, w = np.abs(state.direction[:, 0]), np.linalg.norm(state.direction[:, 1:], axis=1)
-    j = int(np.argmax(np.abs(a - w)))
-    if abs(a[j] - w[j]) > _BALANCED:
-        raise PolarflowError(
-            f"direction[{j}] has |a| = {a[j]:.6g} and |w| = {w[j]:.6g}; they must agree to "
-            f"{_BALANCED:g}, as unbalanced starts are not supported"
-        )
 
 
 def _absolute(spec: Spec, folder: Path) -> Spec:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ._models import NAMES, SOURCES, Spec, source_tag
+from ._models import Spec
+from ._sources import NAMES, SOURCES, source_tag
 
 _LONGEST_VALUE = 60
 

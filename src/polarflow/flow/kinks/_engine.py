@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from ...errors import PolarflowError
 from .._problem import Problem
 from ._error import CapError
 from ._geometry import arrangement
@@ -145,15 +144,9 @@ class KinkExactEngine:
     def initial(self) -> KinkState:
         """The state at time zero, with the patterns that the flow takes from there."""
         blocks = self.problem.initial
+        blocks.check_balanced()
         a, w = blocks.direction[:, 0], blocks.direction[:, 1:]
         norm = np.linalg.norm(w, axis=1)
-        off = np.abs(np.abs(a) - norm) > 1e-12
-        if off.any():
-            j = int(np.argmax(np.abs(np.abs(a) - norm)))
-            raise PolarflowError(
-                f"init: neuron {j} has |a|/|w| = {abs(a[j]) / max(norm[j], 1e-300):.6g}; only "
-                "balanced initialisations, |a| = |w| to 1e-12, are supported."
-            )
         unit = w / norm[:, None]
         inside = unit @ self.planes.basis
         across = unit - inside @ self.planes.basis.T
@@ -340,12 +333,15 @@ class KinkExactEngine:
         limit = allowed * fastest / stiffness
         large = moving & ~small
         pull = float(np.sqrt(2.0 * np.sum(share[large] * rate[large] ** 2)))
-        if pull > 0.0:
-            size = float(np.sqrt(share.sum()))
-            longest = min(longest, float(np.sqrt(allowed / (stiffness * size * pull))))
         start = _log_sum(state.log_scale[small])
         gap = np.log(limit) - start
-        length = min(longest, gap / (2.0 * fastest))
+        length = gap / (2.0 * fastest)
+        if pull > 0.0:
+            # Large neurons stand still in a jump, so that they must be able to wait for its end.
+            size = float(np.sqrt(share.sum()))
+            if stiffness * size * pull * length**2 > allowed:
+                return None
+        length = min(longest, length)
         if fastest * length < 2.0:
             return None
         for _ in range(60):

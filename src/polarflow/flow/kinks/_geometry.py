@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray
+from scipy.spatial import cKDTree
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,28 @@ class Arrangement:
 def arrangement(x: ndarray, slope: float) -> Arrangement:
     """The arrangement of inputs x, shape `(n, d)`, for the activation max(z, slope*z)."""
     n, d = x.shape
-    u, sigma, vt = np.linalg.svd(x, full_matrices=False)
+    _, sigma, vt = np.linalg.svd(x, full_matrices=False)
     spread = float(sigma[0]) if len(sigma) else 0.0
     rank = int(np.sum(sigma > spread * max(n, d) * np.finfo(float).eps)) if spread > 0 else 0
     basis = np.eye(d) if rank == d else np.ascontiguousarray(vt[: max(rank, 1)].T)
     reduced = x @ basis
     norm = np.linalg.norm(reduced, axis=1)
+    live = np.nonzero(norm > 1e-14 * spread)[0]
+    unit = reduced[live] / norm[live, None]
+    # Parallel and opposite inputs have the same unit vector up to its sign.
+    tree = cKDTree(np.concatenate([unit, -unit])) if len(live) else None
     plane = np.full(n, -1, dtype=np.int64)
     coefficient = np.zeros(n)
     normals: list[ndarray] = []
-    for k in range(n):
-        if norm[k] <= 1e-14 * spread:
+    for i, k in enumerate(live):
+        if plane[k] >= 0:
             continue
-        unit = reduced[k] / norm[k]
-        for i, normal in enumerate(normals) if len(normals) <= 512 else ():
-            cosine = float(unit @ normal)
-            if abs(cosine) > 0.5 and np.linalg.norm(unit - np.sign(cosine) * normal) < 1e-14:
-                plane[k], coefficient[k] = i, np.sign(cosine) * norm[k]
-                break
-        else:
-            plane[k], coefficient[k] = len(normals), norm[k]
-            normals.append(unit)
+        assert tree is not None
+        for near in tree.query_ball_point(unit[i], 1e-13):
+            other, sign = near % len(live), 1.0 if near < len(live) else -1.0
+            plane[live[other]] = len(normals)
+            coefficient[live[other]] = sign * norm[live[other]]
+        normals.append(unit[i])
     positive = coefficient > 0
     return Arrangement(
         basis=basis,

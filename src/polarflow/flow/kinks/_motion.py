@@ -223,6 +223,18 @@ def change_pattern(
 
 
 @njit(cache=True, error_model="numpy")
+def crossing_rate(weight, order, time, normal):
+    """The rate of w.e at a time of a weight's series."""
+    total = 0.0
+    for c in range(len(normal)):
+        s = 0.0
+        for i in range(order, 0, -1):
+            s = s * time + i * weight[i, c]
+        total += s * normal[c]
+    return total
+
+
+@njit(cache=True, error_model="numpy")
 def shift_polynomial(c, order, start, out):
     """Coefficients about `start` of polynomials whose coefficients are the rows of c."""
     n = c.shape[1]
@@ -261,9 +273,9 @@ def ride(
     States at `samples` (increasing, the last one `length`) are written out; `counts` holds
     crossings, slides, branchings and intervals.
 
-    **Returns** the defect of its events: what they move the integral of its D by, to leading order
-    (the jump of D times (length - tau)^2 / 2 at a kink; leaving a slide, where D' jumps, counts at
-    the next order); or -1 if a cap was met.
+    **Returns** the defect of its events: what they move the integral of its part in r by, to
+    leading order (at a kink the slope of its outputs jumps, with its D and with the rate at which
+    it crosses; leaving a slide counts at the next order); or -1 if a cap was met.
     """
     p, q = normals.shape
     n = residual.shape[1]
@@ -279,12 +291,12 @@ def ride(
     now_on = np.empty(p)
     now_off = np.empty(p)
     now_residual = np.empty(n)
+    at_weight = np.empty(q)
     weight[0, :] = w
     output[0] = a
     start = 0.0
     sample = 0
     defect = 0.0
-    scale = 1.0
     for _ in range(_EVENT_CAP):
         shift_polynomial(residual, order, start, shifted)
         for i in range(order + 1):
@@ -339,11 +351,10 @@ def ride(
             s = weight[series, c]
             for i in range(series - 1, -1, -1):
                 s = s * stop + weight[i, c]
-            weight[0, c] = s
-        s = output[series]
+            at_weight[c] = s
+        at_output = output[series]
         for i in range(series - 1, -1, -1):
-            s = s * stop + output[i]
-        output[0] = s
+            at_output = at_output * stop + output[i]
         if kind != NONE:
             for k in range(n):
                 s = shifted[order, k]
@@ -363,7 +374,9 @@ def ride(
                 multiplier[0, k] = s
             late = length - start - stop
             if kind == HIT:
-                defect += abs(now_on[hit] - now_off[hit]) * output[0] ** 2 * late**2 / 2
+                s = abs(crossing_rate(weight, series, stop, normals[hit]))
+                s += abs(now_on[hit] - now_off[hit]) * abs(at_output)
+                defect += s * abs(at_output) * late**2 / 2
             elif kind == LEAVE:
                 k = 0
                 for h in range(hit):
@@ -374,12 +387,14 @@ def ride(
                 s = 0.0
                 for i in range(order, 0, -1):
                     s = s * stop + i * (multiplier[i, k] - bound[i, hit])
-                defect += abs(s) * output[0] ** 2 * late**3 / 6
+                defect += abs(s) * at_output**2 * late**3 / 6
             if not change_pattern(
-                side, hit, kind, output[0], weight[0], normals, now_on, now_off,
+                side, hit, kind, at_output, at_weight, normals, now_on, now_off,
                 force[0], multiplier[0], slides, counts,
             ):  # fmt: skip
                 return -1.0
-            project_weight(side, normals, weight[0])
+            project_weight(side, normals, at_weight)
+        weight[0, :] = at_weight
+        output[0] = at_output
         start += stop
     return -1.0

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ._motion import HIT, first_event, ride
+from ._motion import HIT, crossing_rate, first_event, ride
 from ._patterns import ON, SLIDE, plane_forces, project_force, pseudo_inverse
 
 
@@ -247,7 +247,7 @@ def window_events(
     time,
     jump,
 ):
-    """The first event of each neuron along the coupled series, and the jump it makes in D."""
+    """The first event of each neuron along a series, and the jump of its part in r' there."""
     for j in range(len(group)):
         g = group[j]
         t, h, kind = first_event(
@@ -264,7 +264,9 @@ def window_events(
             a = output[j, order]
             for i in range(order - 1, -1, -1):
                 a = a * t + output[j, i]
-            jump[j] = share[j] * a * a * abs(on - off)
+            # The outputs' slope jumps with D, and with the rate at which the kink is crossed.
+            rate = abs(crossing_rate(weight[j], order, t, normals[h]))
+            jump[j] = share[j] * abs(a) * (abs(a) * abs(on - off) + rate)
 
 
 @njit(cache=True, error_model="numpy")
