@@ -114,7 +114,7 @@ class FlowRecord:
             base = self.snapshots[int(np.searchsorted(known, t, side="right")) - 1]
             if current is None or current.time < base.time:
                 current = base
-            self.engine.last_length = np.inf
+            self.engine.restart()
             while current.time < t:
                 window = _advance(self.engine, current, t - current.time)
                 state = window.states(np.array([window.length]))[-1]
@@ -231,6 +231,8 @@ class _Run:
         assert self.closest is not None
         if at.rest < self.closest.rest:
             self.closest = at
+        elif before is self.closest and before.rest > 1e-16:
+            self.closest = self._closest(window, low, high, before)
         if at.rest <= VISIT:
             return None
         leave = self._at_threshold(window, low, high)
@@ -242,6 +244,23 @@ class _Run:
         if self.record.stop.max_saddles == len(self.record.visits):
             return leave.time - window.state.time
         return None
+
+    def _closest(self, window, low: float, high: float, known: Snapshot) -> Snapshot:
+        """The closest approach between the neighbours of the closest sample, in one window."""
+        from scipy.optimize import minimize_scalar
+
+        before = np.searchsorted(window.samples, low) - 1
+        start = float(window.samples[before]) if before >= 0 else 0.0
+
+        def rest(offset: float) -> float:
+            state = window.states(np.array([offset]))[-1]
+            return float(np.log(_snapshot(self.engine, state, count=True).rest))
+
+        found = minimize_scalar(
+            rest, bounds=(start, high), method="bounded", options={"xatol": 1e-4 * (high - start)}
+        )
+        closest = _snapshot(self.engine, window.states(np.array([found.x]))[-1])
+        return closest if closest.rest < known.rest else known
 
     def _at_threshold(self, window, low: float, high: float) -> Snapshot:
         offset = _locate(window, low, high, lambda s: np.log(s.rest / VISIT))
@@ -267,6 +286,7 @@ class _Run:
         fastest = float(np.sqrt(np.einsum("jc,jc->j", here.force, here.force).max(initial=0.0)))
         offsets = _offsets(window.length, window.is_jump, fastest, self.samples)
         states = window.states(offsets)
+        window.samples, tally = offsets, window.tally
         if window.length >= longest * (1.0 - 1e-14) and longest < np.inf:
             states[-1] = replace(states[-1], time=min(target, self.end_time))
         samples = _snapshots(engine, states)
@@ -292,10 +312,11 @@ class _Run:
             if cut is not None:
                 offsets = np.append(offsets[:i], cut)
                 last = _snapshot(engine, window.states(offsets)[-1])
+                tally = window.tally
                 samples = [*samples[:i], last]
                 break
             before, low = at, float(offset)
-        window.accept()
+        window.accept(tally)
         record.steps += 1
         for at in samples:
             self.add(at)
@@ -329,27 +350,6 @@ class _Run:
             self.record.visits.append(Visit(self.enter, self.closest, None))
         elif self.record.stop_reason in AT_REST:
             self.record.visits.append(Visit(last, last, None))
-        self.record.visits = [self._refined(visit) for visit in self.record.visits]
-
-    def _refined(self, visit: Visit) -> Visit:
-        """The visit with its closest approach found between the states that were recorded."""
-        from scipy.optimize import minimize_scalar
-
-        end = visit.leave.time if visit.leave is not None else self.record.snapshots[-1].time
-        known = [s.time for s in self.record.snapshots]
-        middle = visit.closest.time
-        low = max([visit.enter.time, *(t for t in known if t < middle)])
-        high = min([end, *(t for t in known if t > middle)])
-        if not visit.enter.time < middle < end or visit.closest.rest < 1e-16:
-            return visit
-        found = minimize_scalar(
-            lambda t: np.log(self.record.evaluate(np.array([t]))[0].rest),
-            bounds=(low, high),
-            method="bounded",
-            options={"xatol": 1e-4 * (high - low)},
-        )
-        closest = self.record.evaluate(np.array([found.x]))[0]
-        return replace(visit, closest=closest) if closest.rest < visit.closest.rest else visit
 
 
 def integrate(

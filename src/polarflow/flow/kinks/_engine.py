@@ -26,7 +26,7 @@ from ._patterns import (
     plane_forces,
     start_on_kink,
 )
-from ._stiff import StiffSolver
+from ._stiff import StiffSolver, kernel
 from ._window import coupled_series, measure_state, predict, speeds, window_events, window_states
 
 _MAX_ORDER = 30
@@ -80,6 +80,18 @@ class Measure:
     escape: float
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What happened up to the states asked for last.
+
+    `counts` are crossings, slides, branchings and intervals between events; `drift` is the largest
+    relative change of |a|^2 - |w|^2.
+    """
+
+    counts: ndarray
+    drift: float
+
+
 class Window:
     """A proposed advance of all neurons: states at any time inside it are cheap."""
 
@@ -90,19 +102,18 @@ class Window:
         self.is_jump = jump
         self.defect = 0.0
         self.arguments: tuple = ()
-
-        self.counts = np.zeros(4, dtype=np.int64)
-        self.drift = 0.0
+        self.tally = Tally(np.zeros(4, dtype=np.int64), 0.0)
+        self.samples = np.zeros(0)
 
     def states(self, offsets: ndarray) -> list[KinkState]:
         """States at increasing times after the window's start, the last at most its length."""
         return self.engine._states(self, np.asarray(offsets, dtype=float))
 
-    def accept(self) -> None:
-        """Count the events and the work up to the last state asked for as done."""
-        self.engine.counts += self.counts[:3]
-        self.engine.evaluations += self.counts[3] / self.engine.blocks
-        self.engine.drift = max(self.engine.drift, self.drift)
+    def accept(self, tally: "Tally") -> None:
+        """Count what happened up to some states of this window as done."""
+        self.engine.counts += tally.counts[:3]
+        self.engine.evaluations += tally.counts[3] / self.engine.blocks
+        self.engine.drift = max(self.engine.drift, tally.drift)
 
 
 class KinkExactEngine:
@@ -138,6 +149,11 @@ class KinkExactEngine:
         self._hash = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
         self._direction_across = np.zeros((0, 0))
         self._log_across = np.zeros(0)
+
+    def restart(self) -> None:
+        """Forget the lengths of the last steps: the next state is not theirs."""
+        self.last_length = np.inf
+        self._stiff.restart()
 
     # -- states ---------------------------------------------------------------------------
 
@@ -280,7 +296,7 @@ class KinkExactEngine:
         )  # fmt: skip
         self.evaluations += order
         length = min(length, cap)
-        time, jump = self.first_events(
+        time, jump, bend = self.first_events(
             group, group_side, share, weight, output, multiplier, on_force, off_force,
             order, order, length,
         )  # fmt: skip
@@ -288,7 +304,7 @@ class KinkExactEngine:
         allowed = self.step_tolerance
         self._stiff.notice(length, 2.0 * stiffness * float(share @ np.abs(state.sign)))
         whole = length
-        length = _cut(time, stiffness * jump, length, allowed)
+        length = _cut(time, stiffness * jump, stiffness * bend, length, allowed)
         for _ in range(60):
             window = self.make_window(
                 state, length, (share, time, weight, output, order, residual, order, tolerance)
@@ -321,7 +337,7 @@ class KinkExactEngine:
         opposed = self._opposed(state, field, rate)
         if not (moving & ~opposed).any():
             moving &= share <= allowed * rate.max(initial=0.0) / (stiffness * self.blocks)
-            return self._jump_window(state, field, moving, longest)
+            return self._jump_window(state, field, field.residual, moving, longest)
         small = moving
         for _ in range(2):
             fastest = float(rate[small].max(initial=0.0))
@@ -332,20 +348,22 @@ class KinkExactEngine:
         fastest = float(rate[small].max())
         limit = allowed * fastest / stiffness
         large = moving & ~small
-        pull = float(np.sqrt(2.0 * np.sum(share[large] * rate[large] ** 2)))
         start = _log_sum(state.log_scale[small])
         gap = np.log(limit) - start
         length = gap / (2.0 * fastest)
-        if pull > 0.0:
-            # Large neurons stand still in a jump, so that they must be able to wait for its end.
-            size = float(np.sqrt(share.sum()))
-            if stiffness * size * pull * length**2 > allowed:
+        residual = field.residual
+        if large.any():
+            if rate[large].max() > 1e-3 * fastest:
                 return None
+            averaged = self._averaged(state, residual, ~small, length)
+            if averaged is None:
+                return None
+            residual = averaged
         length = min(longest, length)
         if fastest * length < 2.0:
             return None
         for _ in range(60):
-            window = self._jump_window(state, field, small, length)
+            window = self._jump_window(state, field, residual, small, length)
             reached = _log_sum(window.states(np.array([length]))[-1].log_scale[small])
             if reached <= np.log(limit) + 0.5:
                 return window
@@ -371,13 +389,30 @@ class KinkExactEngine:
         size = float(np.max(np.abs(self.label) + np.abs(prediction), initial=0.0))
         return 16.0 * float(np.finfo(float).eps) * self.factor * self.planes.spread * size
 
+    def _averaged(
+        self, state: KinkState, residual: ndarray, large: ndarray, length: float
+    ) -> ndarray | None:
+        """The residual averaged over a jump in which the large neurons relax the little they can.
+
+        Near rest r' = -factor K r with the kernel K of the large neurons. None if that would move
+        the small ones by more than the tolerance, compared with a constant residual.
+        """
+        value, vector = np.linalg.eigh(self.factor * kernel(self, state, large))
+        part = vector.T @ residual
+        x = np.where(value > 1e-13 * value[-1], value * length, 0.0)
+        variation = np.abs(part) * length * np.minimum(x, 1.0 / np.maximum(x, 1e-300))
+        if self.planes.spread * float(np.linalg.norm(variation)) > self.step_tolerance:
+            return None
+        mean = np.where(x > 0.0, -np.expm1(-x) / np.where(x > 0.0, x, 1.0), 1.0)
+        return vector @ (mean * part)
+
     def _jump_window(
-        self, state: KinkState, field: Field, moving: ndarray, length: float
+        self, state: KinkState, field: Field, residual: ndarray, moving: ndarray, length: float
     ) -> Window:
         floor = 64.0 * np.finfo(float).eps * self.factor * (
             np.abs(self.label) + np.abs(field.prediction)
         )  # fmt: skip
-        residual = np.where(np.abs(field.residual) <= floor, 0.0, field.residual)
+        residual = np.where(np.abs(residual) <= floor, 0.0, residual)
         planes = self.planes
         on, off = np.empty(len(planes.normals)), np.empty(len(planes.normals))
         plane_forces(residual, planes.plane, planes.plus, planes.minus, on, off)
@@ -409,7 +444,7 @@ class KinkExactEngine:
                 planes.minus, self.noise, tolerance, side, w, a, counts,
             )  # fmt: skip
             window.defect = worst
-            with np.errstate(under="ignore", divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 across = np.exp(2.0 * (self._log_across - state.log_scale))
                 size = np.sqrt(np.einsum("sjc,sjc->sj", w, w) + across)
                 size = np.where(state.sign == 0, 1.0, size)
@@ -422,7 +457,7 @@ class KinkExactEngine:
             KinkState(state.time + float(t), side[i], w[i], state.sign, scale[i])
             for i, t in enumerate(offsets)
         ]
-        window.counts, window.drift = counts, drift
+        window.tally = Tally(counts, drift)
         return states
 
     def make_window(self, state: KinkState, length: float, arguments: tuple) -> Window:
@@ -444,29 +479,35 @@ class KinkExactEngine:
     def first_events(
         self, group, group_side, share, weight, output, multiplier, on_force, off_force,
         order, degree, length,
-    ) -> tuple[ndarray, ndarray]:  # fmt: skip
-        """Each neuron's first event along a series, and the weighted jump of D there."""
-        time, jump = np.empty(len(group)), np.empty(len(group))
+    ) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
+        """Each neuron's first event along a series, the jumps of its part in r' and in r''."""
+        time, jump, bend = np.empty((3, len(group)))
         window_events(
             group, group_side, share, weight, output, order, multiplier, on_force, off_force,
-            degree, self.planes.normals, length, self.noise, time, jump,
+            degree, self.planes.normals, length, self.noise, time, jump, bend,
         )  # fmt: skip
-        return time, jump
+        return time, jump, bend
 
 
-def _cut(time: ndarray, jump: ndarray, length: float, allowed: float) -> float:
-    """The longest length with sum_j jump_j (length - time_j)^2 / 2 <= allowed over events met."""
-    met = (time < length) & (jump > 0)
-    if not met.any():
+def _cut(time: ndarray, jump: ndarray, bend: ndarray, length: float, allowed: float) -> float:
+    """The longest length at which the defect of the events before it is at most what is allowed.
+
+    An event at t adds jump (length - t)^2 / 2 + bend (length - t)^3 / 6.
+    """
+    met = time < length
+    time, jump, bend = time[met], jump[met], bend[met]
+
+    def defect(end: float) -> float:
+        late = np.maximum(end - time, 0.0)
+        return float(np.sum(late * late * (0.5 * jump + late * bend / 6.0)))
+
+    if defect(length) <= allowed:
         return length
-    order = np.argsort(time[met])
-    t, j = time[met][order], jump[met][order]
-    s0, s1, s2 = np.cumsum(j), np.cumsum(j * t), np.cumsum(j * t * t)
-    inside = np.maximum(s1**2 - s0 * (s2 - 2.0 * allowed), 0.0)
-    ends = (s1 + np.sqrt(inside)) / s0
-    following = np.append(t[1:], np.inf)
-    cut = np.nonzero(ends < following)[0]
-    return float(min(length, max(ends[cut[0]], t[cut[0]]))) if len(cut) else length
+    low, high = float(time.min()), length
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if defect(middle) <= allowed else (low, middle)
+    return low
 
 
 def _log_sum(log_scale: ndarray) -> float:

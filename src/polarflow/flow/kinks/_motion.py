@@ -235,6 +235,25 @@ def crossing_rate(weight, order, time, normal):
 
 
 @njit(cache=True, error_model="numpy")
+def leaving_rate(side, plane, time, multiplier, on_force, off_force, degree):
+    """The rate at which the multiplier of a sliding kink meets its bound: |D'.e| after it."""
+    slide = 0
+    for h in range(plane):
+        if side[h] == SLIDE:
+            slide += 1
+    nu, on, off = 0.0, 0.0, 0.0
+    dnu, don, doff = 0.0, 0.0, 0.0
+    for i in range(degree, -1, -1):
+        dnu = dnu * time + nu
+        don = don * time + on
+        doff = doff * time + off
+        nu = nu * time + multiplier[i, slide]
+        on = on * time + on_force[i, plane]
+        off = off * time + off_force[i, plane]
+    return abs(dnu - don) if abs(nu - on) < abs(nu - off) else abs(dnu - doff)
+
+
+@njit(cache=True, error_model="numpy")
 def shift_polynomial(c, order, start, out):
     """Coefficients about `start` of polynomials whose coefficients are the rows of c."""
     n = c.shape[1]
@@ -378,16 +397,8 @@ def ride(
                 s += abs(now_on[hit] - now_off[hit]) * abs(at_output)
                 defect += s * abs(at_output) * late**2 / 2
             elif kind == LEAVE:
-                k = 0
-                for h in range(hit):
-                    if side[h] == SLIDE:
-                        k += 1
-                to_on = abs(multiplier[0, k] - now_on[hit]) < abs(multiplier[0, k] - now_off[hit])
-                bound = on_force if to_on else off_force
-                s = 0.0
-                for i in range(order, 0, -1):
-                    s = s * stop + i * (multiplier[i, k] - bound[i, hit])
-                defect += abs(s) * at_output**2 * late**3 / 6
+                s = leaving_rate(side, hit, stop, multiplier, on_force, off_force, order)
+                defect += s * at_output**2 * late**3 / 6
             if not change_pattern(
                 side, hit, kind, at_output, at_weight, normals, now_on, now_off,
                 force[0], multiplier[0], slides, counts,

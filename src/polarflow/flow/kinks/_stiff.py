@@ -48,12 +48,16 @@ def radau(stages: int = STAGES) -> Collocation:
     return Collocation(node, integral @ coefficient, coefficient)
 
 
-def kernel(engine: "KinkExactEngine", state: "KinkState") -> ndarray:
-    """The n x n kernel K with r' = -factor K r inside the patterns of a state."""
+def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:
+    """The n x n kernel K with r' = -factor K r inside the patterns of a state.
+
+    Only the neurons marked `big` count, by default all that can be felt.
+    """
     planes = engine.planes
     with np.errstate(under="ignore"):
         share = np.exp(2.0 * state.log_scale) * np.abs(state.sign)
-    big = share > 1e-12 * share.max(initial=0.0)
+    if big is None:
+        big = share > 1e-12 * share.max(initial=0.0)
     share, side, w = share[big], state.side[big], state.w[big]
     of = side[:, planes.plane]
     act = np.where(of == ON, planes.plus, np.where(of == SLIDE, 0.0, planes.minus))
@@ -137,6 +141,11 @@ class StiffSolver:
         self.active = False
         self.length = 0.0
         self.explicit = 0.0
+        self._waiting = 0
+
+    def restart(self) -> None:
+        """Forget what was learnt: the state is a new one."""
+        self.active = False
         self._waiting = 0
 
     def notice(self, length: float, bound: float) -> None:
@@ -245,7 +254,7 @@ class StiffSolver:
         )  # fmt: skip
         with np.errstate(under="ignore"):
             share = np.exp(2.0 * state.log_scale)
-        first, _ = engine.first_events(
+        first, _, _ = engine.first_events(
             group, group_side, share, weight, output, multiplier, on_force, off_force,
             _SERIES, STAGES - 1, length,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ._motion import HIT, crossing_rate, first_event, ride
+from ._motion import HIT, LEAVE, crossing_rate, first_event, leaving_rate, ride
 from ._patterns import ON, SLIDE, plane_forces, project_force, pseudo_inverse
 
 
@@ -246,8 +246,9 @@ def window_events(
     noise,
     time,
     jump,
+    bend,
 ):
-    """The first event of each neuron along a series, and the jump of its part in r' there."""
+    """The first event of each neuron along a series: the jumps of its part in r' and in r''."""
     for j in range(len(group)):
         g = group[j]
         t, h, kind = first_event(
@@ -256,7 +257,18 @@ def window_events(
         )  # fmt: skip
         time[j] = t
         jump[j] = 0.0
-        if kind == HIT:
+        bend[j] = 0.0
+        if kind == LEAVE:
+            a = output[j, order]
+            for i in range(order - 1, -1, -1):
+                a = a * t + output[j, i]
+            bend[j] = (
+                share[j]
+                * a
+                * a
+                * leaving_rate(group_side[g], h, t, multiplier[g], on_force, off_force, degree)
+            )
+        elif kind == HIT:
             on, off = on_force[degree, h], off_force[degree, h]
             for i in range(degree - 1, -1, -1):
                 on = on * t + on_force[i, h]
