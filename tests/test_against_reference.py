@@ -11,7 +11,9 @@ from reference.located import solve
 import polarflow as pf
 
 
-def compare(problem: pf.Problem, times: list[float], rtol: float) -> tuple[float, float, float]:
+def compare(
+    problem: pf.Problem, times: list[float], rtol: float, count_events: bool = False
+) -> tuple[float, float, float]:
     """Largest errors of the weights, of the log-norms, and of |r| relative to that of y."""
     solution = pf.gradient_flow(
         problem, stop=pf.Stop(time=times[-1]), rtol=rtol, record_times=times
@@ -29,6 +31,10 @@ def compare(problem: pf.Problem, times: list[float], rtol: float) -> tuple[float
         problem.loss.factor(problem.data.examples),
         times,
     )
+    if count_events:
+        kinds = [event[3] for event in exact["events"]]
+        assert solution.events.crossings == kinds.count("cross")
+        assert solution.events.slides == kinds.count("slide")
     measured = solution.recorded
     norm = np.exp(exact["log_w"])
     weights = norm[:, :, None] * exact["u"]
@@ -80,4 +86,6 @@ def test_random_problems(n: int, d: int, seed: int) -> None:
     network = pf.TwoLayer(12)
     problem = pf.problem(data, network, pf.balanced(network, d, scale=1e-3, seed=seed))
     weights, log_norms, residual = compare(problem, [2.0, 8.0, 20.0], 1e-10)
+    # Once the data are fitted to rounding, multipliers are noise: events count before that.
+    compare(problem, [6.0], 1e-10, count_events=True)
     assert weights < 1e-9 and log_norms < 1e-8 and residual < 1e-9

@@ -164,6 +164,7 @@ class StiffSolver:
         values = np.maximum(values, 0.0)
         edge = 4.0 / max(float(values[-1]), 1e-300)
         allowed = engine.step_tolerance
+        self.length = max(self.length, 6.0 * edge)
         length = min(self.length, longest)
         for _ in range(40):
             if length < min(3.0 * edge, longest):
