@@ -136,6 +136,14 @@ def _snapshot(engine: KinkExactEngine, state: KinkState, count: bool = False) ->
     return _snapshots(engine, [state])[0]
 
 
+def _moved(before: Snapshot, after: Snapshot) -> float:
+    """How far apart two snapshots are in a picture: in log loss, direction and log-norm."""
+    turn = np.linalg.norm(after.state.w - before.state.w, axis=1).mean()
+    growth = np.abs(after.state.log_scale - before.state.log_scale).mean()
+    fall = abs(np.log(after.loss / before.loss)) if min(after.loss, before.loss) > 0.0 else 0.0
+    return float(turn + 0.02 * growth + 0.5 * fall)
+
+
 def _advance(engine: KinkExactEngine, at: Snapshot, longest: float):
     here = engine.field(at.state)
     window = engine.jump(at.state, here, longest)
@@ -186,6 +194,7 @@ class _Run:
         self.enter: Snapshot | None = None
         self.closest: Snapshot | None = None
         self.reported = 0.0
+        self.path: list[float] = []
         stop = record.stop
         self.end_time, self.end_name = stop.end_time()
         self.lowest, self.lowest_name = stop.lowest_loss()
@@ -208,14 +217,21 @@ class _Run:
         return (np.log(at.grad_norm) if at.grad_norm > 0.0 else -np.inf) - np.log(wanted)
 
     def add(self, at: Snapshot) -> None:
+        """Keep a snapshot; when there are too many, those are kept that lie evenly on the path."""
         kept = self.record.snapshots
+        self.path.append(self.path[-1] + _moved(kept[-1], at))
         kept.append(at)
         if len(kept) > self.most:
-            self.record.snapshots = kept[:1] + kept[1:-1][1::2] + kept[-1:]
+            even = np.linspace(0.0, self.path[-1], self.most // 2)
+            index = np.unique(np.searchsorted(self.path, even)[1:-1])
+            index = np.concatenate([[0], index, [len(kept) - 1]])
+            self.record.snapshots = [kept[k] for k in np.unique(index)]
+            self.path = [self.path[k] for k in np.unique(index)]
             self.samples = max(1, self.samples // 2)
 
     def start(self, at: Snapshot) -> None:
         self.record.snapshots.append(at)
+        self.path = [0.0]
         if at.rest <= VISIT:
             self.enter = self.closest = at
 

@@ -94,7 +94,7 @@ def lazy_states(e: Evidence, folder: Path, quick: bool) -> list[Path]:
             label="NTK interpolant",
         )  # fmt: skip
         _label_edges(axes[:2], columns=3)
-        axes[1].legend(loc="lower left")
+        axes[1].legend(loc="upper right")
         _loss(axes[2], e, scale="log")
         axes[2].set_title("(c) loss")
     return save(figure, folder, "fig5")
