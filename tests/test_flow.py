@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polarflow as pf
+import polarflow.data
 
 
 def two_points(width: int = 60, seed: int = 0, **scale: float) -> pf.Problem:
@@ -148,6 +149,22 @@ def test_symmetries(seed: int, n: int, d: int) -> None:
     # Repeating an example is the same as weighting it.
     twice = pf.Data(np.vstack([x, x]), np.append(y, y), False, "2")
     np.testing.assert_allclose(end(twice, initial), base, **tolerance)
+
+
+@pytest.mark.slow
+def test_stiff_windows_keep_the_accuracy_on_images() -> None:
+    # Explicit steps would be bound by stability: about 2 000 of them to this time.
+    data = pf.data.digits(classes=(0, 1), count=40)
+    network = pf.TwoLayer(30)
+    initial = pf.balanced(network, data.dimension, log10_scale=-8)
+    problem = pf.problem(data, network, initial)
+    ends = {}
+    for rtol in (1e-5, 1e-7, 1e-9):
+        solution = pf.gradient_flow(problem, stop=pf.Stop(time=1000.0), rtol=rtol)
+        assert solution.work.steps < 1000
+        ends[rtol] = solution.final.weights()[0]
+    assert np.abs(ends[1e-5] - ends[1e-9]).max() < 1e-4
+    assert np.abs(ends[1e-7] - ends[1e-9]).max() < 1e-6
 
 
 def test_time_and_labels_scale() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..errors import PolarflowError
 from ._problem import Problem
 from ._stop import Stop
 from ._trajectory import Trajectory
-from .kinks import CapError, KinkExactEngine, KinkState, Measure
+from .kinks import CapError, KinkExactEngine, KinkState, Measure, Plateau
 
 #: A saddle is visited while |grad l|^2 <= VISIT * rate * l, with rate = |X| |r| an upper bound of
 #: the speed at which any unit neuron can move under the residual r.
@@ -150,10 +151,10 @@ def _advance(engine: KinkExactEngine, at: Snapshot, longest: float):
     return window if window is not None else engine.window(at.state, here, longest)
 
 
-def _offsets(length: float, jump: bool, fastest: float, samples: int) -> ndarray:
+def _offsets(length: float, motion: object, fastest: float, samples: int) -> ndarray:
     """Times inside a step at which it is recorded; a jump moves most at its beginning."""
     even = np.linspace(0.0, length, samples + 1)[1:]
-    if not jump or not fastest > 0.0 or not np.isfinite(fastest):
+    if not isinstance(motion, Plateau) or not fastest > 0.0 or not np.isfinite(fastest):
         return even
     early = np.geomspace(min(0.05 / fastest, 0.5 * length), length, 24)[:-1]
     return np.unique(np.concatenate([early, np.linspace(0.0, length, 13)[1:]]))
@@ -194,7 +195,6 @@ class _Run:
         self.enter: Snapshot | None = None
         self.closest: Snapshot | None = None
         self.reported = 0.0
-        self.path: list[float] = []
         stop = record.stop
         self.end_time, self.end_name = stop.end_time()
         self.lowest, self.lowest_name = stop.lowest_loss()
@@ -219,19 +219,17 @@ class _Run:
     def add(self, at: Snapshot) -> None:
         """Keep a snapshot; when there are too many, those are kept that lie evenly on the path."""
         kept = self.record.snapshots
-        self.path.append(self.path[-1] + _moved(kept[-1], at))
         kept.append(at)
         if len(kept) > self.most:
-            even = np.linspace(0.0, self.path[-1], self.most // 2)
-            index = np.unique(np.searchsorted(self.path, even)[1:-1])
-            index = np.concatenate([[0], index, [len(kept) - 1]])
-            self.record.snapshots = [kept[k] for k in np.unique(index)]
-            self.path = [self.path[k] for k in np.unique(index)]
+            moved = [_moved(*pair) for pair in pairwise(kept)]
+            path = np.concatenate([[0.0], np.cumsum(moved)])
+            inner = np.searchsorted(path, np.linspace(0.0, path[-1], self.most // 2))[1:-1]
+            index = np.unique(np.concatenate([[0], inner, [len(kept) - 1]]))
+            self.record.snapshots = [kept[k] for k in index]
             self.samples = max(1, self.samples // 2)
 
     def start(self, at: Snapshot) -> None:
         self.record.snapshots.append(at)
-        self.path = [0.0]
         if at.rest <= VISIT:
             self.enter = self.closest = at
 
@@ -300,7 +298,7 @@ class _Run:
             )
             return False
         fastest = float(np.sqrt(np.einsum("jc,jc->j", here.force, here.force).max(initial=0.0)))
-        offsets = _offsets(window.length, window.is_jump, fastest, self.samples)
+        offsets = _offsets(window.length, window.motion, fastest, self.samples)
         states = window.states(offsets)
         window.samples, tally = offsets, window.tally
         if window.length >= longest * (1.0 - 1e-14) and longest < np.inf:

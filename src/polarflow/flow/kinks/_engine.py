@@ -1,7 +1,6 @@
 """The kink-exact engine: states, the field on them, windows and jumps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray
@@ -26,6 +25,7 @@ from ._patterns import (
     plane_forces,
     start_on_kink,
 )
+from ._state import Field, KinkState, Measure, Plateau, Series, Tally
 from ._stiff import StiffSolver, kernel
 from ._window import coupled_series, measure_state, predict, speeds, window_events, window_states
 
@@ -39,69 +39,21 @@ _EVENTS = 0.2
 _JUMP = 0.02
 
 
-@dataclass(frozen=True)
-class KinkState:
-    """All neurons at one time: |w_j| = exp(log_scale_j), unit directions, activation patterns.
-
-    `w` is the part of w_j/|w_j| in the span of the examples, in the arrangement's basis;
-    `log_across` the logarithm of the constant norm of the part of w_j across it. Balanced: the
-    output weight is `sign * |w_j|`.
-    """
-
-    time: float
-    side: ndarray
-    w: ndarray
-    sign: ndarray
-    log_scale: ndarray
-
-
-@dataclass(frozen=True)
-class Field:
-    """The field at a state: what a field evaluation gives."""
-
-    prediction: ndarray
-    residual: ndarray
-    force: ndarray
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured at a state.
-
-    `rest` is |grad l|^2 / (Lambda l) with Lambda = |X| |r|, an upper bound of the speed of any
-    unit neuron; `escape` the largest growth rate of any neuron.
-    """
-
-    prediction: ndarray
-    residual: ndarray
-    loss: float
-    grad_norm: float
-    rest: float
-    escape: float
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What happened up to the states asked for last.
-
-    `counts` are crossings, slides, branchings and intervals between events; `drift` is the largest
-    relative change of |a|^2 - |w|^2.
-    """
-
-    counts: ndarray
-    drift: float
-
-
 class Window:
     """A proposed advance of all neurons: states at any time inside it are cheap."""
 
-    def __init__(self, engine: "KinkExactEngine", state: KinkState, length: float, jump: bool):
+    def __init__(
+        self,
+        engine: "KinkExactEngine",
+        state: KinkState,
+        length: float,
+        motion: Series | Plateau,
+    ) -> None:
         self.engine = engine
         self.state = state
         self.length = length
-        self.is_jump = jump
+        self.motion = motion
         self.defect = 0.0
-        self.arguments: tuple = ()
         self.tally = Tally(np.zeros(4, dtype=np.int64), 0.0)
         self.samples = np.zeros(0)
 
@@ -109,7 +61,7 @@ class Window:
         """States at increasing times after the window's start, the last at most its length."""
         return self.engine._states(self, np.asarray(offsets, dtype=float))
 
-    def accept(self, tally: "Tally") -> None:
+    def accept(self, tally: Tally) -> None:
         """Count what happened up to some states of this window as done."""
         self.engine.counts += tally.counts[:3]
         self.engine.evaluations += tally.counts[3] / self.engine.blocks
@@ -238,7 +190,7 @@ class KinkExactEngine:
         speeds(state.side, residual, planes.normals, planes.plane, planes.plus, planes.minus, force)
         return Field(prediction, residual, force)
 
-    def measure(self, states: Sequence[KinkState]) -> list["Measure"]:
+    def measure(self, states: Sequence[KinkState]) -> list[Measure]:
         """Residual, loss, gradient norm and fastest growth at states."""
         planes, count = self.planes, len(states)
         prediction = np.zeros((count, len(self.label)))
@@ -272,8 +224,8 @@ class KinkExactEngine:
         if self._stiff.active:
             found = self._stiff.window(state, field.residual, longest)
             if found is not None:
-                arguments, length = found
-                return self.make_window(state, length, arguments)
+                series, length = found
+                return self.open(state, length, series)
         group, group_side = self.groups(state)
         groups = len(group_side)
         most = max(1, int(np.max(np.sum(group_side == 0, axis=1), initial=0)))
@@ -306,9 +258,8 @@ class KinkExactEngine:
         whole = length
         length = _cut(time, stiffness * jump, stiffness * bend, length, allowed)
         for _ in range(60):
-            window = self.make_window(
-                state, length, (share, time, weight, output, order, residual, order, tolerance)
-            )
+            series = Series(share, time, weight, output, order, residual, order)
+            window = self.open(state, length, series)
             try:
                 window.states(np.array([length]))
             except CapError:
@@ -416,9 +367,7 @@ class KinkExactEngine:
         planes = self.planes
         on, off = np.empty(len(planes.normals)), np.empty(len(planes.normals))
         plane_forces(residual, planes.plane, planes.plus, planes.minus, on, off)
-        window = Window(self, state, length, jump=True)
-        window.arguments = (moving, on, off)
-        return window
+        return self.open(state, length, Plateau(moving, on, off))
 
     def _states(self, window: Window, offsets: ndarray) -> list[KinkState]:
         state, planes = window.state, self.planes
@@ -428,20 +377,21 @@ class KinkExactEngine:
         w = np.empty((count, m, q))
         counts = np.zeros(4, dtype=np.int64)
         drift = 0.0
-        if window.is_jump:
-            moving, on, off = window.arguments
+        motion = window.motion
+        if isinstance(motion, Plateau):
             scale = np.empty((count, m))
             worst = jump_states(
-                moving, state.side, state.w, state.sign, state.log_scale, self._log_across, on, off,
-                float(offsets[-1]), offsets, planes.normals, self.noise, side, w, scale, counts,
+                motion.moving, state.side, state.w, state.sign, state.log_scale, self._log_across,
+                motion.on_force, motion.off_force, float(offsets[-1]), offsets, planes.normals,
+                self.noise, side, w, scale, counts,
             )  # fmt: skip
         else:
-            share, first, weight, output, order, residual, degree, tolerance = window.arguments
             a = np.empty((count, m))
             worst = window_states(
-                state.side, state.w, state.sign, share, first, weight, output, order, residual,
-                degree, float(offsets[-1]), offsets, planes.normals, planes.plane, planes.plus,
-                planes.minus, self.noise, tolerance, side, w, a, counts,
+                state.side, state.w, state.sign, motion.share, motion.first, motion.weight,
+                motion.output, motion.order, motion.residual, motion.degree, float(offsets[-1]),
+                offsets, planes.normals, planes.plane, planes.plus, planes.minus, self.noise,
+                self.series_tolerance, side, w, a, counts,
             )  # fmt: skip
             window.defect = worst
             with np.errstate(all="ignore"):
@@ -460,11 +410,9 @@ class KinkExactEngine:
         window.tally = Tally(counts, drift)
         return states
 
-    def make_window(self, state: KinkState, length: float, arguments: tuple) -> Window:
-        """A window from the series and the residual polynomial that describe it."""
-        window = Window(self, state, length, jump=False)
-        window.arguments = arguments
-        return window
+    def open(self, state: KinkState, length: float, motion: Series | Plateau) -> Window:
+        """A window in which the neurons move as given."""
+        return Window(self, state, length, motion)
 
     def residual(self, state: KinkState) -> ndarray:
         """The residual alone, shape `(n,)`."""

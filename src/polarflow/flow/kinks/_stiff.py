@@ -17,9 +17,11 @@ from numpy import ndarray
 from ._error import CapError
 from ._motion import neuron_series
 from ._patterns import ON, SLIDE, plane_forces, pseudo_inverse
+from ._state import Series
 
 if TYPE_CHECKING:
-    from ._engine import KinkExactEngine, KinkState
+    from ._engine import KinkExactEngine
+    from ._state import KinkState
 
 STAGES = 6
 _SERIES = 16
@@ -157,7 +159,7 @@ class StiffSolver:
             self._waiting = 0
 
     def window(self, state: "KinkState", residual: ndarray, longest: float):
-        """The arguments, length and error of a stiff window, or None where it doesn't pay."""
+        """The series of a stiff window and its length, or None where it doesn't pay."""
         engine = self.engine
         method = radau()
         values, vectors = np.linalg.eigh(engine.factor * kernel(engine, state))
@@ -178,12 +180,12 @@ class StiffSolver:
             if solved is None:
                 length *= 0.4
                 continue
-            arguments, error = solved
+            series, error = solved
             ratio = 0.8 * (allowed / max(error, 1e-300)) ** (1.0 / STAGES)
             if error <= allowed:
                 if length >= self.length or ratio < 1.0:
                     self.length = length * min(max(ratio, 0.5), 4.0)
-                return arguments, length
+                return series, length
             length *= max(0.2, min(ratio, 0.8))
         self.active = False
         return None
@@ -200,8 +202,8 @@ class StiffSolver:
             np.concatenate([method.node, 0.5 * (method.node + np.append(0.0, method.node[:-1]))])
         )
         for iteration in range(_NEWTON):
-            arguments = self._ride(method, state, nodal, length)
-            window = engine.make_window(state, length, arguments)
+            series = self._ride(method, state, nodal, length)
+            window = engine.open(state, length, series)
             offsets = length * method.node
             engine.evaluations += STAGES + 1
             reached = np.array([engine.residual(s) for s in window.states(offsets)])
@@ -218,8 +220,8 @@ class StiffSolver:
             previous = moved
         else:
             return None
-        arguments = self._ride(method, state, nodal, length)
-        window = engine.make_window(state, length, arguments)
+        series = self._ride(method, state, nodal, length)
+        window = engine.open(state, length, series)
         offsets = length * between
         states = window.states(offsets)
         engine.evaluations += len(offsets) + 1
@@ -231,7 +233,7 @@ class StiffSolver:
         steps = np.diff(np.append(0.0, offsets))
         middle = 0.5 * (error + np.vstack([error[:1], error[:-1]]))
         integral = np.cumsum(steps[:, None] * middle, axis=0)
-        return arguments, planes.spread * float(np.linalg.norm(integral, axis=1).max())
+        return series, planes.spread * float(np.linalg.norm(integral, axis=1).max())
 
     def _ride(self, method, state, nodal, length):
         engine, planes = self.engine, self.engine.planes
@@ -260,4 +262,4 @@ class StiffSolver:
             _SERIES, STAGES - 1, length,
         )  # fmt: skip
         first[must_ride] = 0.0
-        return share, first, weight, output, _SERIES, residual, STAGES - 1, tolerance
+        return Series(share, first, weight, output, _SERIES, residual, STAGES - 1)
