@@ -34,7 +34,7 @@ _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": B
 #: Truncation error of one window, in units of rtol.
 _LOCAL = 0.02
 #: What the events of one window may do to any log-norm, in units of rtol.
-_EVENTS = 0.2
+_EVENTS = 0.5
 #: What a jump may neglect in any log-norm, in units of rtol.
 _JUMP = 0.02
 
