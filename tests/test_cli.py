@@ -260,14 +260,20 @@ def test_an_interrupted_run_keeps_what_it_has(command, tmp_path: Path, monkeypat
     assert read_trajectory(tmp_path).sizes["time"] >= 1
 
 
-def test_a_picture_that_fails_costs_no_number(command, tmp_path: Path, monkeypatch) -> None:
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "code", "status"), [(KeyboardInterrupt(), 130, "interrupted"), (OSError(), 1, "ok")]
+)
+def test_a_picture_that_fails_costs_no_number(
+    command, tmp_path: Path, monkeypatch, error: BaseException, code: int, status: str
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
 
-    monkeypatch.setattr(plotting, "draw_all", interrupted, raising=False)
-    outcome = command("run", TWO_POINTS, "--out", tmp_path, "--quiet")
-    assert (outcome.code, outcome.err) == (130, ["polarflow: interrupted"])
-    assert {path.name for path in tmp_path.iterdir()} == {"trajectory.zarr", "summary.json"}
+    monkeypatch.setattr(plotting, "draw_all", fails, raising=False)
+    assert command("run", TWO_POINTS, "--out", tmp_path, "--quiet").code == code
+    members = {path.name for path in tmp_path.iterdir()}
+    assert members == {"trajectory.zarr", "summary.json", "done"}
+    assert summary_of(tmp_path)["status"] == status
 
 
 def test_init_writes_a_spec_that_runs_as_it_is(command, tmp_path: Path) -> None:

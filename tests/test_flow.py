@@ -294,6 +294,46 @@ def test_an_exactly_opposed_neuron_decays_for_ever() -> None:
     )
 
 
+@pytest.mark.parametrize(("label", "size"), [(-1.0, 1e-2), (-1.0, 1.0), (1.0, 2.0)])
+def test_a_flow_that_only_shrinks(label: float, size: float) -> None:
+    # u = a^2 obeys u' = 2 (y - u) u on x = 1, also where every neuron decays and none turns.
+    problem = one_neuron(1.0, label, float(np.log(size * np.sqrt(2.0))))
+    solution = pf.gradient_flow(problem, stop=pf.Stop(time=2.0), rtol=1e-10)
+    growth = np.exp(2 * label * 2.0)
+    exact = size**2 * growth / (1 + size**2 / label * (growth - 1))
+    measured = np.exp(2 * solution.final.log_norm[0, 0]) / 2
+    np.testing.assert_allclose(measured, exact, rtol=1e-9)
+
+
+def test_a_neuron_at_rest_on_a_shared_kink_leaves_when_it_must() -> None:
+    # x and -x share a kink that holds neuron 0, which then has no velocity at all, until neuron 1
+    # has turned the residual at -x and zero leaves Clarke's set. Times and weights are those of
+    # an independent event-located solver.
+    data = pf.Data.from_arrays([[1.0, 0.0], [-1.0, 0.0], [-1.0, 1.0]], [1.0, 0.2, 3.0])
+    w = np.array([[0.02, -0.1], [-0.1, 0.1]])
+    size = np.linalg.norm(w, axis=1)
+    direction = np.concatenate([[[-1.0], [1.0]], w / size[:, None]], axis=1) / np.sqrt(2.0)
+    state = pf.block_state(np.log(size * np.sqrt(2.0)), direction)
+    problem = pf.problem(data, pf.TwoLayer(2), state, loss=pf.Square("sum"))
+    solution = pf.gradient_flow(
+        problem, stop=pf.Stop(time=5.0), rtol=1e-10, record_times=[0.19, 0.25, 0.31, 0.33, 5.0]
+    )
+    across = solution.recorded.direction[:, 0, 1]
+    assert across[0] > 0 and across[1] == across[2] == 0 and across[3] < 0
+    final = solution.final.weights()[0, 0, 1:]
+    np.testing.assert_allclose(final, [-0.11948605, -0.11448872], atol=2e-8)
+
+
+def test_a_gradient_that_jumps_at_a_kink_is_small_when_it_says_so() -> None:
+    # The only neuron dies on its kink: the gradient jumps to zero there.
+    state = pf.block_state(np.array([-5.0]), np.array([[1.0, 0.6, 0.8]]) / np.sqrt(2.0))
+    data = pf.Data(np.array([[1.0, 0.0]]), np.array([-1.0]), False, "one")
+    problem = pf.problem(data, pf.TwoLayer(1), state, loss=pf.Square("sum"))
+    solution = pf.gradient_flow(problem, stop=pf.Stop(grad_norm=1e-9, time=100.0))
+    assert solution.stop_reason == "grad_norm" and solution.final.grad_norm[0] <= 1e-9
+    assert solution.events.crossings == 1
+
+
 def test_a_neuron_dead_on_a_kink_stays_off() -> None:
     # Neuron 0 loses its only example while the residual there is negative, and ends exactly on
     # the kink. When the residual turns positive, relu'(0) = 0 keeps it dead.

@@ -6,7 +6,9 @@ compared with the fastest growth $\Lambda$ that any unit neuron can have under t
 Blocks enter $|\nabla l|$ with their own size, so that only the macroscopic ones count. While the
 flow leaves a saddle along a growing block, the loss has fallen by about one per cent when the
 visit ends. Convergence to zero loss is no visit (there $|\nabla l|^2 / l$ keeps its size while
-$\Lambda \to 0$), unless the run ends at rest. The definition names only the state, and the ends
+$\Lambda \to 0$), unless the run ends at rest. Two intervals between which the loss
+falls by less than 5 per cent are one; one in which it falls by more than a fifth is a slow valley
+and no saddle. The definition names only the state, and the ends
 are located by root-finding, so that it doesn't depend on the steps taken.
 """
 

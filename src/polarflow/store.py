@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -65,7 +66,10 @@ class RunFolder:
         }
         dataset = dataset.assign(texts)
         with self.member(TRAJECTORY) as partial:
-            dataset.to_zarr(partial, mode="w", consolidated=False)
+            with warnings.catch_warnings():
+                # Consolidated metadata, which xarray looks for, is an extension of Zarr 3.
+                warnings.simplefilter("ignore")
+                dataset.to_zarr(partial, mode="w", consolidated=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`; a number that is not finite becomes null."""
@@ -112,6 +116,9 @@ def open_folder(
             _remove(out / member)
         for partial in out.glob(f"{_PARTIAL}*"):
             _remove(partial)
+        probe = out / f"{_PARTIAL}probe"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise PolarflowError(f"--out {out}: cannot be written ({error.strerror})") from None
     return RunFolder(out, made)
@@ -132,7 +139,7 @@ def read_trajectory(path: str | Path) -> "Dataset":
     """
     import xarray
 
-    return xarray.open_zarr(_whole(path) / TRAJECTORY, consolidated=False)
+    return xarray.open_zarr(_whole(path) / TRAJECTORY)
 
 
 def finite(value: Any) -> Any:

@@ -33,7 +33,7 @@ def reporter(quiet: bool) -> Reporter:
 
 def news(progress: "Progress") -> str:
     """Log-time, loss and saddle, in one short line."""
-    saddle = f"saddle {progress.saddles}" if progress.saddles else "no saddle yet"
+    saddle = f"saddle {progress.saddles - 1}" if progress.saddles else "no saddle yet"
     return f"ln t = {progress.log_time:8.3f}   loss = {progress.loss:.3e}   {saddle}"
 
 

@@ -3,6 +3,7 @@
 A verb's module is imported when the verb is used, so that `--help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from enum import IntEnum
@@ -73,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the result is where it was asked for.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
 
 
 def _complain(message: str) -> None:

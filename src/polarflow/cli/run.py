@@ -1,6 +1,7 @@
 """The verb `run`."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from math import log
 from pathlib import Path
@@ -16,6 +17,8 @@ from ._words import account
 from .app import Exit
 
 if TYPE_CHECKING:
+    from xarray import Dataset
+
     from ..solution import Solution
 
 
@@ -66,12 +69,14 @@ def run(
             "seed": plan.spec.seed,
         }
     )
-    keep(folder, solution, summary)
+    whole = keep(folder, solution, summary)
     if not quiet:
         print(account(summary, folder.path))
-    if solution.status == "ok":
-        return Exit.OK
-    return Exit.INTERRUPTED if solution.status == "interrupted" else Exit.STOPPED
+    if summary["status"] == "interrupted":
+        return Exit.INTERRUPTED
+    if summary["status"] != "ok":
+        return Exit.STOPPED
+    return Exit.OK if whole else Exit.FAILED
 
 
 def every_request(
@@ -86,23 +91,34 @@ def every_request(
     ]
 
 
-def keep(folder: RunFolder, solution: "Solution", summary: Mapping[str, Any]) -> None:
+def keep(folder: RunFolder, solution: "Solution", summary: dict[str, Any]) -> bool:
     """Write the members of a run, the summary after the pictures, the marker last.
 
-    The summary is written even when a picture cannot be drawn; the marker is not.
+    The numbers are kept whatever becomes of the pictures; returns whether these are there.
     """
-    from ..plotting import draw_all
-    from ..report import write_report
-
     dataset = solution.to_xarray()
     dataset.attrs["spec"] = json.dumps(summary["spec"])
     folder.write_trajectory(dataset)
+    whole = True
     try:
-        with folder.member(FIGURES) as partial:
-            partial.mkdir()
-            draw_all(dataset, partial)
-        with folder.member(REPORT) as partial:
-            write_report(dataset, summary, partial)
-    finally:
-        folder.write_summary(summary)
+        _draw(folder, dataset, summary)
+    except KeyboardInterrupt:
+        summary["status"] = summary["stop_reason"] = "interrupted"
+        summary["message"] = "Interrupted while the pictures were drawn; the numbers are whole."
+    except Exception as error:  # a picture that fails must not cost the numbers
+        print(f"polarflow: the pictures could not be drawn: {error}", file=sys.stderr)
+        whole = False
+    folder.write_summary(summary)
     folder.finish()
+    return whole
+
+
+def _draw(folder: RunFolder, dataset: "Dataset", summary: Mapping[str, Any]) -> None:
+    from ..plotting import draw_all
+    from ..report import write_report
+
+    with folder.member(FIGURES) as partial:
+        partial.mkdir()
+        draw_all(dataset, partial)
+    with folder.member(REPORT) as partial:
+        write_report(dataset, summary, partial)

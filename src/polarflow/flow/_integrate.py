@@ -19,6 +19,8 @@ from .kinks import CapError, KinkExactEngine, KinkState, Measure, Plateau
 VISIT = 0.01
 #: It is a visit only if the loss falls by less than this factor in it: a slow valley is none.
 VALLEY = 1.25
+#: Two visits are one if the loss falls by less than this factor between them.
+SAME = 1.05
 #: The reasons to stop that mean rest.
 AT_REST = ("grad_norm", "at_rest")
 #: Bytes that snapshots may take.
@@ -170,7 +172,12 @@ def _locate(window, low: float, high: float, value: Callable[[Snapshot], float])
         state = window.states(np.array([offset]))[-1] if offset > 0.0 else window.state
         return value(_snapshot(engine, state, count=True))
 
-    return float(brentq(at, low, high, xtol=1e-15 * max(high, 1e-300), rtol=1e-14))
+    root = float(brentq(at, low, high, xtol=1e-15 * max(high, 1e-300), rtol=1e-14))
+    # Where the quantity jumps, at a kink, the side after it is meant.
+    wanted, step = at(high) > 0.0, 1e-15 * high
+    while root < high and (at(root) > 0.0) != wanted:
+        root, step = min(root + step, high), 2.0 * step
+    return root
 
 
 class _Run:
@@ -194,6 +201,7 @@ class _Run:
         self.samples = max(1, min(8, self.most // 40))
         self.enter: Snapshot | None = None
         self.closest: Snapshot | None = None
+        self.left: Visit | None = None
         self.reported = 0.0
         stop = record.stop
         self.end_time, self.end_name = stop.end_time()
@@ -204,7 +212,7 @@ class _Run:
         self.slow = 0.0
         if stop.grad_norm is not None and rate > 0.0:
             unit = rate * np.sqrt(label / self.engine.planes.spread)
-            self.slow = rate * float(np.sqrt(stop.grad_norm / unit))
+            self.slow = rate * min(0.01, float(np.sqrt(stop.grad_norm / unit)))
 
     def below_loss(self, at: Snapshot) -> float:
         """Negative once the wanted loss is reached."""
@@ -239,8 +247,18 @@ class _Run:
         """Follow visits from one sample to the next; returns where the last wanted one ends."""
         if self.enter is None:
             if at.rest <= VISIT:
-                self.enter = self._at_threshold(window, low, high)
-                self.closest = at
+                self.enter, self.closest = self._at_threshold(window, low, high), at
+                left = self.left
+                if (
+                    left is not None
+                    and left.leave is not None
+                    and left.leave.loss < SAME * self.enter.loss
+                ):
+                    # It never was away: the visit goes on.
+                    if self.record.visits and self.record.visits[-1] is left:
+                        self.record.visits.pop()
+                    self.enter = left.enter
+                    self.closest = min(left.closest, at, key=lambda s: s.rest)
             return None
         assert self.closest is not None
         if at.rest < self.closest.rest:
@@ -250,11 +268,11 @@ class _Run:
         if at.rest <= VISIT:
             return None
         leave = self._at_threshold(window, low, high)
-        enter, closest = self.enter, self.closest
+        self.left = Visit(self.enter, self.closest, leave)
         self.enter = self.closest = None
-        if enter.loss > VALLEY * leave.loss:
+        if self.left.enter.loss > VALLEY * leave.loss:
             return None
-        self.record.visits.append(Visit(enter, closest, leave))
+        self.record.visits.append(self.left)
         if self.record.stop.max_saddles == len(self.record.visits):
             return leave.time - window.state.time
         return None
@@ -362,8 +380,14 @@ class _Run:
         if self.enter is not None and self.enter.loss <= VALLEY * last.loss:
             assert self.closest is not None
             self.record.visits.append(Visit(self.enter, self.closest, None))
-        elif self.record.stop_reason in AT_REST:
+        elif self.record.stop_reason in AT_REST or self._nothing_moves(last):
             self.record.visits.append(Visit(last, last, None))
+
+    def _nothing_moves(self, at: Snapshot) -> bool:
+        if self.record.status != "ok" or at is self.record.snapshots[0]:
+            return False
+        window = self.engine.jump(at.state, self.engine.field(at.state, count=False), np.inf)
+        return window is not None and not np.isfinite(window.length)
 
 
 def integrate(
@@ -398,6 +422,9 @@ def integrate(
                 'unique there, and branching = "stop" was asked for.'
             )
         else:
+            if not np.isfinite(first.loss):
+                record.status = record.stop_reason = "not_finite"
+                record.message = "The loss at the start is too large for a float."
             while run.wanted and run.wanted[0] <= 0.0:
                 record.recorded.append(first)
                 run.wanted.pop(0)

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..data import Data
 from ..errors import PolarflowError
 from ..losses import Square
 from ..networks import BlockState, TwoLayer
+
+#: Beyond this, squares and products of data leave the range of floats.
+_LARGEST = 1e50
 
 
 @dataclass(frozen=True)
@@ -39,4 +44,11 @@ def problem(
             f"width {network.width} on inputs of length {data.dimension} (bias included) needs "
             f"{expected}."
         )
+    for name, values in (("x", data.x), ("y", data.y)):
+        largest = float(np.max(np.abs(values), initial=0.0))
+        if largest > _LARGEST:
+            raise PolarflowError(
+                f"data.{name} holds a number of size {largest:.3g}; the largest allowed is "
+                f"{_LARGEST:g}. Scale the data."
+            )
     return Problem(data, network, initial, loss if loss is not None else Square())

@@ -50,7 +50,9 @@ class Stop:
         if self.time is not None:
             ends.append((float(self.time), "time"))
         if self.log_time is not None:
-            ends.append((float(np.exp(self.log_time)), "log_time"))
+            # A time beyond the floats is never reached while anything moves.
+            end = float(np.exp(self.log_time)) if self.log_time < 709.0 else np.inf
+            ends.append((end, "log_time"))
         return min(ends)
 
     def lowest_loss(self) -> tuple[float, str]:

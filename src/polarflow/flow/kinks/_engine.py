@@ -35,6 +35,8 @@ _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": B
 _LOCAL = 0.02
 #: What the events of one window may do to any log-norm, in units of rtol.
 _EVENTS = 0.5
+#: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
+_SLACK = 0.01
 #: What a jump may neglect in any log-norm, in units of rtol.
 _JUMP = 0.02
 
@@ -286,8 +288,8 @@ class KinkExactEngine:
         share = np.exp(2.0 * state.log_scale) * np.abs(state.sign)
         moving = rate > self.rounding_speed(field.prediction)
         opposed = self._opposed(state, field, rate)
-        if not (moving & ~opposed).any():
-            moving &= share <= allowed * rate.max(initial=0.0) / (stiffness * self.blocks)
+        tiny = share * stiffness * self.blocks <= allowed * rate.max(initial=0.0)
+        if not (moving & ~(opposed & tiny)).any():
             return self._jump_window(state, field, field.residual, moving, longest)
         small = moving
         for _ in range(2):
@@ -391,7 +393,7 @@ class KinkExactEngine:
                 state.side, state.w, state.sign, motion.share, motion.first, motion.weight,
                 motion.output, motion.order, motion.residual, motion.degree, float(offsets[-1]),
                 offsets, planes.normals, planes.plane, planes.plus, planes.minus, self.noise,
-                self.series_tolerance, side, w, a, counts,
+                self._slack(window.length), self.series_tolerance, side, w, a, counts,
             )  # fmt: skip
             window.defect = worst
             with np.errstate(all="ignore"):
@@ -409,6 +411,10 @@ class KinkExactEngine:
         ]
         window.tally = Tally(counts, drift)
         return states
+
+    def _slack(self, length: float) -> float:
+        """By how much multipliers may pass their bounds: over a window it moves D too little."""
+        return self.noise + _SLACK * self.rtol / length
 
     def open(self, state: KinkState, length: float, motion: Series | Plateau) -> Window:
         """A window in which the neurons move as given."""
@@ -432,7 +438,7 @@ class KinkExactEngine:
         time, jump, bend = np.empty((3, len(group)))
         window_events(
             group, group_side, share, weight, output, order, multiplier, on_force, off_force,
-            degree, self.planes.normals, length, self.noise, time, jump, bend,
+            degree, self.planes.normals, length, self.noise, self._slack(length), time, jump, bend,
         )  # fmt: skip
         return time, jump, bend
 

@@ -116,11 +116,13 @@ def neuron_series(
 
 @njit(cache=True, error_model="numpy")
 def first_event(
-    side, normals, weight, order, multiplier, on_force, off_force, degree, length, noise
+    side, normals, weight, order, multiplier, on_force, off_force, degree, length, noise, slack
 ):
     """The first event of a neuron in [0, length]: its time, hyperplane and kind.
 
-    The weight is a polynomial of the given order, multipliers and forces of the given degree.
+    The weight is a polynomial of the given order, multipliers and forces of the given degree. A
+    multiplier may pass its bound by `slack` before the neuron leaves its slide: what D is off by
+    then is too small to matter, and rounding doesn't make it leave and return.
     """
     p, q = normals.shape
     motion = 0.0
@@ -132,15 +134,13 @@ def first_event(
             t += weight[i, c] ** 2
         motion += np.sqrt(t) * power
     time, plane, kind = np.inf, -1, NONE
-    if motion == 0.0:
-        return time, plane, kind
     coefficient = np.empty(order + 1)
     slide = -1
     for h in range(p):
         if side[h] == SLIDE:
             slide += 1
             sign = 1.0 if on_force[0, h] >= off_force[0, h] else -1.0
-            width = noise + 1e-12 * (
+            width = slack + 1e-12 * (
                 abs(on_force[0, h]) + abs(off_force[0, h]) + abs(multiplier[0, slide])
             )
             for bound in range(2):
@@ -166,7 +166,7 @@ def first_event(
             z += normals[h, c] * weight[0, c]
         if side[h] == OFF:
             z = -z
-        if side[h] != REST and z + KINK_WIDTH > motion:
+        if motion == 0.0 or (side[h] != REST and z + KINK_WIDTH > motion):
             continue
         total = 0.0
         power = 1.0
@@ -281,6 +281,7 @@ def ride(
     plus,
     minus,
     noise,
+    slack,
     tolerance,
     out_side,
     out_w,
@@ -345,7 +346,17 @@ def ride(
             end = length
             remaining = length - start
         time, hit, kind = first_event(
-            side, normals, weight, series, multiplier, on_force, off_force, order, remaining, noise
+            side,
+            normals,
+            weight,
+            series,
+            multiplier,
+            on_force,
+            off_force,
+            order,
+            remaining,
+            noise,
+            slack,
         )
         stop = min(remaining, time)
         counts[3] += 1

@@ -152,7 +152,7 @@ class StiffSolver:
 
     def notice(self, length: float, bound: float) -> None:
         """Learn of an explicit window: several in a row at the edge of stability start us."""
-        self._waiting = self._waiting + 1 if bound * length > 2.0 else 0
+        self._waiting = self._waiting + 1 if bound * length > 1.0 else 0
         if self._waiting >= 6:
             self.active = True
             self.length = 4.0 * length
@@ -197,6 +197,7 @@ class StiffSolver:
         nodal = np.tile(residual, (STAGES, 1))
         size = float(np.abs(residual).max())
         target = 0.02 * allowed / (planes.spread * length)
+        floor = 4e-16 * engine.factor * float(np.abs(engine.label).max())
         previous = np.inf
         between = np.sort(
             np.concatenate([method.node, 0.5 * (method.node + np.append(0.0, method.node[:-1]))])
@@ -213,7 +214,7 @@ class StiffSolver:
             change = np.einsum("kij,jk->ik", inverse, defect) @ vectors.T
             nodal = nodal + change
             moved = float(np.abs(change).max())
-            if moved <= max(target, 4e-16 * engine.factor * np.abs(engine.label).max()):
+            if moved <= max(target, floor):
                 break
             if moved > 0.7 * previous and iteration > 3 or np.abs(nodal).max() > 10.0 * size:
                 return None

@@ -244,6 +244,7 @@ def window_events(
     normals,
     length,
     noise,
+    slack,
     time,
     jump,
     bend,
@@ -253,7 +254,7 @@ def window_events(
         g = group[j]
         t, h, kind = first_event(
             group_side[g], normals, weight[j], order, multiplier[g], on_force, off_force,
-            degree, length, noise,
+            degree, length, noise, slack,
         )  # fmt: skip
         time[j] = t
         jump[j] = 0.0
@@ -300,6 +301,7 @@ def window_states(
     plus,
     minus,
     noise,
+    slack,
     tolerance,
     out_side,
     out_w,
@@ -321,7 +323,7 @@ def window_states(
             own[:] = side[j]
             t = ride(
                 own, w[j], a[j], residual, degree, length, samples, normals, plane, plus, minus,
-                noise, tolerance, ride_side, ride_w, ride_a, counts,
+                noise, slack, tolerance, ride_side, ride_w, ride_a, counts,
             )  # fmt: skip
             if t < 0.0:
                 return -1.0
