@@ -286,7 +286,7 @@ class _Run:
 
         def rest(offset: float) -> float:
             state = window.states(np.array([offset]))[-1]
-            return float(np.log(_snapshot(self.engine, state, count=True).rest))
+            return float(np.log(max(_snapshot(self.engine, state, count=True).rest, 1e-300)))
 
         found = minimize_scalar(
             rest, bounds=(start, high), method="bounded", options={"xatol": 1e-4 * (high - start)}
@@ -295,7 +295,7 @@ class _Run:
         return closest if closest.rest < known.rest else known
 
     def _at_threshold(self, window, low: float, high: float) -> Snapshot:
-        offset = _locate(window, low, high, lambda s: np.log(s.rest / VISIT))
+        offset = _locate(window, low, high, lambda s: np.log(max(s.rest, 1e-300) / VISIT))
         return _snapshot(self.engine, window.states(np.array([offset]))[-1])
 
     def step(self) -> bool:

@@ -20,7 +20,8 @@ _ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
 }
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+#: A word, or a path: what needs no quotes on a command line.
+_WORD = re.compile(r"[A-Za-z][\w.-]*|[^\[\]{}\"',=\s]*[/\\][^\[\]{}\"',=]*|[^\W][\w.-]*\.(npz|csv)")
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
@@ -61,7 +62,7 @@ def parse_spec(raw: Mapping[str, Any], source: str, overridden: Iterable[str] = 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SpecError([f"{path}: there is no such file"]) from None
     except IsADirectoryError:
