@@ -142,7 +142,6 @@ class StiffSolver:
         self.engine = engine
         self.active = False
         self.length = 0.0
-        self.explicit = 0.0
         self._waiting = 0
 
     def restart(self) -> None:
