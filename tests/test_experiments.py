@@ -9,8 +9,7 @@ import pytest
 import polarflow as pf
 from polarflow import experiments
 from polarflow.experiments import _measure as measure
-from polarflow.experiments._base import key_groups
-from polarflow.experiments._reproduce import gather
+from polarflow.experiments.boursier_2022._setting import key_groups
 
 CLAIM_KEYS = {"name", "statement", "measured", "bound", "relation", "holds", "reason"}
 
@@ -45,11 +44,11 @@ def test_the_film_is_made_unless_quick(tmp_path, monkeypatch):
 def test_claims_fail_where_they_are_wrong():
     # From an initialisation that is not small there is no plateau, and the flow leaves at once.
     figure = experiments.experiment("orthogonal-relu-fig3")
-    evidence = gather(replace(figure, setting=replace(figure.setting, scale=0.5)))
+    evidence = replace(figure.setting, scale=0.5).gather(True, None)
     failed = {claim(evidence).name for claim in figure.claims if not claim(evidence).holds}
     assert {"leaves-first-saddle", "leaves-second-saddle"} <= failed
     figure = experiments.experiment("orthogonal-relu-fig5")
-    evidence = gather(replace(figure, setting=replace(figure.setting, scale=0.01)))
+    evidence = replace(figure.setting, scale=0.01).gather(True, None)
     failed = {claim(evidence).name for claim in figure.claims if not claim(evidence).holds}
     assert {"weights-hardly-move", "zero-loss"} <= failed
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..experiments import experiment
+from ..experiments import FlowSetting, experiment
 
 if TYPE_CHECKING:
     from ..flow import Problem
@@ -27,14 +27,20 @@ class Case:
     decimals: tuple[int, ...] = (-12, -100, -1000)
 
     @property
+    def setting(self) -> FlowSetting:
+        """The experiment's parameters."""
+        setting = experiment(self.experiment).setting
+        assert isinstance(setting, FlowSetting)
+        return setting
+
+    @property
     def step(self) -> float:
         """The paper's step of gradient descent."""
-        return experiment(self.experiment).setting.step
+        return self.setting.step
 
     def problem(self) -> "Problem":
         """The experiment's problem with its seed."""
-        setting = experiment(self.experiment).setting
-        return setting.problem(setting.seed())
+        return self.setting.problem(self.setting.seed())
 
     def scaled(self, decimal: int) -> "Problem":
         """The same with lambda = 10^decimal."""
@@ -42,7 +48,7 @@ class Case:
         from ..networks import balanced
 
         base = self.problem()
-        seed = experiment(self.experiment).setting.seed()
+        seed = self.setting.seed()
         initial = balanced(base.network, base.data.dimension, log10_scale=decimal, seed=seed)
         return problem(base.data, base.network, initial, loss=base.loss)
 

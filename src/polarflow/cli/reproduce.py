@@ -42,7 +42,7 @@ def reproduce(
     out
         The folder for summary.json and the figures; a fresh one under runs/ otherwise.
     quick
-        Leave out the film.
+        Leave out films and what takes minutes.
     overwrite
         Allow a folder that is not empty, and replace the result in it.
     quiet

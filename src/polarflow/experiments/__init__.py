@@ -9,6 +9,8 @@ from ._base import Deviation as Deviation
 from ._base import Evidence as Evidence
 from ._base import Experiment as Experiment
 from ._base import Setting as Setting
+from ._flow import FlowEvidence as FlowEvidence
+from ._flow import FlowSetting as FlowSetting
 from ._registry import describe as describe
 from ._registry import experiment as experiment
 from ._registry import names as names

@@ -1,91 +1,14 @@
-"""What an experiment is: a setting, the claims about it, and how it is drawn."""
+"""What an experiment is: what is followed, the claims about it, and how it is drawn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from xarray import Dataset
-
-    from .. import Problem, Solution
-    from ..comparators import Descent
-    from ..networks import BlockState
+    from .. import Progress
 
 Relation = Literal["<=", ">=", "==", "in"]
-
-RTOL = 1e-9
-"""Tolerance of the flow in every experiment; it is far below every bound."""
-
-
-FINER = 10
-"""How many times finer the second run of gradient descent is."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A two-layer ReLU network on a toy set of points, from a balanced Gaussian initialisation.
-
-    The loss is the mean squared error without one half, on which the authors' code runs gradient
-    descent; iteration i is the flow's time i * step.
-
-    **Attributes:**
-
-    - `data`: the name of the toy set; a bias is appended.
-    - `width`: m.
-    - `scale`: lambda = scale / sqrt(m), the standard deviation of an initial hidden weight.
-    - `step`: the step of gradient descent, in units of flow time.
-    - `iterations`: how many of them the flow is followed for.
-    - `frames`: the iterations at which the paper shows the network.
-    """
-
-    data: str
-    width: int
-    scale: float
-    step: float
-    iterations: int
-    frames: tuple[int, ...]
-
-    @property
-    def initial_scale(self) -> float:
-        """lambda."""
-        return self.scale / self.width**0.5
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """Flow times of the frames and of the end, in order."""
-        return tuple(i * self.step for i in sorted({*self.frames, self.iterations}))
-
-    def problem(self, seed: int) -> "Problem":
-        """The flow's problem for one seed."""
-        from ..data import named
-        from ..flow import problem
-        from ..losses import Square
-        from ..networks import TwoLayer, balanced
-
-        data, network = named(self.data), TwoLayer(self.width)
-        initial = balanced(network, data.dimension, scale=self.initial_scale, seed=seed)
-        return problem(data, network, initial, loss=Square("mean", scale=2.0))
-
-    def seed(self) -> int:
-        """The first seed, from 0, whose initial neurons meet assumption 3 of the paper.
-
-        Some neuron with a > 0 is active on every example of positive label, and some neuron with
-        a < 0 on every example of negative label (equations 5 and 6). The paper names no seed.
-        """
-        return next(s for s in range(1000) if all(g.any() for g in key_groups(self.problem(s))))
-
-
-def key_groups(problem: "Problem") -> tuple[np.ndarray, np.ndarray]:
-    """The sets S_{+,1} and S_{-,1} of the paper as masks over neurons, from the initial state."""
-    a, w = problem.initial.direction[:, 0], problem.initial.direction[:, 1:]
-    active, y = w @ problem.data.x.T >= 0, problem.data.y
-    positive = (a > 0) & active[:, y > 0].all(axis=1)
-    negative = (a < 0) & active[:, y < 0].all(axis=1)
-    return positive, negative
 
 
 @dataclass(frozen=True)
@@ -157,62 +80,38 @@ class Deviation:
         }
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What claims and drawings look at.
+class Evidence(Protocol):
+    """What claims and drawings look at: the flows that were followed, and what was beside them."""
 
-    **Attributes:**
+    def parameters(self) -> dict[str, Any]:
+        """All that was followed, the choices that the paper leaves open among it."""
 
-    - `setting`, `seed`, `problem`: what was followed.
-    - `solution`: the flow.
-    - `descent`: gradient descent with the paper's step from the same weights.
-    """
+    def comparison(self) -> list[dict[str, Any]]:
+        """How far other methods are from the flow; empty where none is compared."""
 
-    setting: Setting
-    seed: int
-    problem: "Problem"
-    solution: "Solution"
-    descent: "Descent"
+    def work(self) -> dict[str, Any]:
+        """What the flows cost."""
 
-    @cached_property
-    def finer_descent(self) -> "Descent":
-        """Gradient descent with a tenth of the paper's step, recorded at the same times."""
-        from ..comparators import gradient_descent
 
-        return gradient_descent(
-            self.problem,
-            self.setting.step / FINER,
-            self.setting.iterations * FINER,
-            (FINER * self.descent.iteration).tolist(),
-        )
+E = TypeVar("E", bound=Evidence)
+E_co = TypeVar("E_co", bound=Evidence, covariant=True)
 
-    @cached_property
-    def dataset(self) -> "Dataset":
-        """The trajectory as the figures want it."""
-        return self.solution.to_xarray()
 
-    def index(self, iteration: int) -> int:
-        """Where in `solution.recorded` a frame's iteration stands."""
-        wanted = iteration * self.setting.step
-        at = int(np.argmin(np.abs(self.solution.recorded.time - wanted)))
-        assert abs(self.solution.recorded.time[at] - wanted) <= 1e-9 * max(wanted, 1.0)
-        return at
+class Setting(Protocol[E_co]):
+    """The parameters of an experiment, which know how to follow what they describe."""
 
-    def state(self, iteration: int) -> "BlockState":
-        """The weights at a frame's iteration."""
-        return self.solution.recorded.state(self.index(iteration))
+    def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> E_co:
+        """Follow all that the claims and the drawing need; `quick` leaves out what takes minutes.
 
-    def prediction(self, iteration: int) -> np.ndarray:
-        """The predictions at a frame's iteration, shape `(n,)`."""
-        return np.asarray(self.solution.recorded.prediction[self.index(iteration)])
+        Every claim can be measured on quick evidence too.
 
-    def loss(self, iteration: int) -> float:
-        """The loss at a frame's iteration."""
-        return float(self.solution.recorded.loss[self.index(iteration)])
+        **Raises:** `PolarflowError` if a flow could not go on; `KeyboardInterrupt` if it was
+        interrupted.
+        """
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Generic[E]):
     """A published figure.
 
     **Attributes:**
@@ -229,7 +128,7 @@ class Experiment:
     name: str
     title: str
     paper: str
-    setting: Setting
-    claims: tuple[Callable[[Evidence], Claim], ...]
-    draw: Callable[[Evidence, Path, bool], list[Path]]
-    deviations: tuple[Callable[[Evidence], Deviation | None], ...] = field(default=())
+    setting: Setting[E]
+    claims: tuple[Callable[[E], Claim], ...]
+    draw: Callable[[E, Path, bool], list[Path]]
+    deviations: tuple[Callable[[E], Deviation | None], ...] = ()

@@ -1,10 +1,12 @@
 """Which experiments there are."""
 
+from typing import Any
+
 from ..errors import PolarflowError
 from ._base import Experiment
 from .boursier_2022 import EXPERIMENTS as BOURSIER_2022
 
-_ALL: dict[str, Experiment] = {each.name: each for each in BOURSIER_2022}
+_ALL: dict[str, Experiment[Any]] = {each.name: each for each in BOURSIER_2022}
 
 
 def names() -> tuple[str, ...]:
@@ -17,7 +19,7 @@ def describe() -> dict[str, str]:
     return {name: f"{each.title} ({each.paper})" for name, each in _ALL.items()}
 
 
-def experiment(name: str) -> Experiment:
+def experiment(name: str) -> Experiment[Any]:
     """The experiment of that name.
 
     **Raises:** `PolarflowError` for a name that is not known.

@@ -1,5 +1,7 @@
 """Figures 2 to 5 of Boursier, Pillaud-Vivien & Flammarion (2022), arXiv:2206.00939v3."""
 
+from typing import Any
+
 from .._base import Experiment
 from . import _drawing as drawing
 from . import _five_points as five_points
@@ -9,7 +11,7 @@ from . import _two_points as two_points
 
 PAPER = "Boursier, Pillaud-Vivien & Flammarion 2022, arXiv:2206.00939v3"
 
-EXPERIMENTS = (
+EXPERIMENTS: tuple[Experiment[Any], ...] = (
     Experiment(
         name="orthogonal-relu-fig2",
         title="two orthogonal points: neurons align, then grow in two groups",

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._base import Evidence
 from . import _lazy as lazy
+from ._setting import Evidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._base import FINER, Claim, Deviation, Evidence, Setting
+from .._base import Claim, Deviation
 from .._measure import (
     angles_to,
     distinct_directions,
@@ -13,6 +13,7 @@ from .._measure import (
     planar_ncf_maxima,
     unit_hidden,
 )
+from ._setting import FINER, Evidence, Setting
 
 ALIGNED, SADDLE, GROWTH, END = 15000, 94000, 150000, 300000
 

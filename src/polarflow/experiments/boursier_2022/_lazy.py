@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._base import Claim, Evidence, Setting
+from .._base import Claim
+from ._setting import Evidence, Setting
 
 if TYPE_CHECKING:
     from ...comparators import NtkInterpolant

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .._base import RTOL, Claim, Evidence
+from .._base import Claim
+from .._flow import RTOL
 from .._measure import first_fall
+from ._setting import Evidence
 from ._two_points import BOTH_FITTED, rates
 
 LEFT = 0.1

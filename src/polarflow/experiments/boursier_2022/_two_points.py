@@ -10,7 +10,8 @@ zero or is frozen; with the examples exchanged for a < 0. The bounds below follo
 
 import numpy as np
 
-from .._base import RTOL, Claim, Deviation, Evidence, Setting, key_groups
+from .._base import Claim, Deviation
+from .._flow import RTOL
 from .._measure import (
     angles_to,
     clusters,
@@ -22,6 +23,7 @@ from .._measure import (
     unit_hidden,
     variation_norm,
 )
+from ._setting import Evidence, Setting, key_groups
 
 ALIGNED, FIRST_FITTED, BOTH_FITTED, END = 4000, 8000, 15000, 20000
 
