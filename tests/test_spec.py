@@ -181,7 +181,11 @@ def test_recorded_inputs_get_the_bias_of_the_data(tmp_path: Path) -> None:
         ("init.scale=nan", "init.scale = nan: must be a number greater than 0"),
         ("init.seed=-1", "init.seed = -1: must be a whole number of at least 0"),
         ("init.seed=true", "init.seed = true: must be a whole number of at least 0"),
-        ('loss.kind="logistic"', 'loss.kind = "logistic": must be "square"'),
+        (
+            'loss.kind="logistics"',
+            'loss.kind = "logistics": must be "square", "logistic", "exponential", '
+            '"cross_entropy" or "correlation"; did you mean "logistic"?',
+        ),
         ('loss.reduction="total"', 'loss.reduction = "total": must be "mean" or "sum"'),
         ("flow.rtol=1", "flow.rtol = 1: must be a number from 1e-12 to 0.001"),
         ('flow.rtol="1e-8"', 'flow.rtol = "1e-8": must be a number from 1e-12 to 0.001'),

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .flow import Stop as Stop
     from .flow import Trajectory as Trajectory
     from .flow import problem as problem
+    from .losses import Correlation as Correlation
+    from .losses import CrossEntropy as CrossEntropy
+    from .losses import Exponential as Exponential
+    from .losses import Logistic as Logistic
     from .losses import Square as Square
     from .networks import BlockState as BlockState
     from .networks import TwoLayer as TwoLayer
@@ -36,6 +40,10 @@ _ROOMS = {
     "Trajectory": "flow",
     "gradient_flow": "solution",
     "problem": "flow",
+    "Correlation": "losses",
+    "CrossEntropy": "losses",
+    "Exponential": "losses",
+    "Logistic": "losses",
     "Square": "losses",
     "BlockState": "networks",
     "TwoLayer": "networks",

@@ -62,9 +62,13 @@ def gradient_descent(
 
     **Returns:** a `Descent`.
 
-    **Raises:** `PolarflowError` for a step or a number of iterations that is not positive, for a
-    record outside the run, and for weights that a float cannot hold.
+    **Raises:** `PolarflowError` for another loss, for a step or a number of iterations that is not
+    positive, for a record outside the run, and for weights that a float cannot hold.
     """
+    if problem.loss.kind != "square":
+        raise PolarflowError(
+            f'gradient_descent: loss.kind is "{problem.loss.kind}"; allowed is "square".'
+        )
     if not (np.isfinite(step) and step > 0):
         raise PolarflowError(f"gradient_descent: step is {step}; it must be a positive number.")
     if iterations < 1:

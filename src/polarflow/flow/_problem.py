@@ -6,7 +6,7 @@ import numpy as np
 
 from ..data import Data
 from ..errors import PolarflowError
-from ..losses import Square
+from ..losses import Loss, Square
 from ..networks import BlockState, TwoLayer
 
 #: Beyond this, squares and products of data leave the range of floats.
@@ -20,11 +20,11 @@ class Problem:
     data: Data
     network: TwoLayer
     initial: BlockState
-    loss: Square
+    loss: Loss
 
 
 def problem(
-    data: Data, network: TwoLayer, initial: BlockState, *, loss: Square | None = None
+    data: Data, network: TwoLayer, initial: BlockState, *, loss: Loss | None = None
 ) -> Problem:
     """A gradient-flow problem.
 
@@ -35,7 +35,7 @@ def problem(
     - `initial`: the weights at time zero in polar form.
     - `loss`: by default `Square("mean")`, (1/n) sum_k (h_k - y_k)^2 / 2.
 
-    **Raises:** `PolarflowError` if shapes disagree.
+    **Raises:** `PolarflowError` if shapes disagree, or the loss needs other labels.
     """
     expected = (network.width, 1 + data.dimension)
     if initial.direction.shape != expected:
@@ -51,4 +51,6 @@ def problem(
                 f"data.{name} holds a number of size {largest:.3g}; the largest allowed is "
                 f"{_LARGEST:g}. Scale the data."
             )
-    return Problem(data, network, initial, loss if loss is not None else Square())
+    loss = loss if loss is not None else Square()
+    loss.check_labels(data.y)
+    return Problem(data, network, initial, loss)

@@ -93,6 +93,10 @@ def gradient_flow(
             f"record.inputs has shape {query.shape}; each input needs {dimension} numbers, bias "
             "included."
         )
+    if not isinstance(problem.loss, Square):
+        raise PolarflowError(
+            f'loss.kind is "{problem.loss.kind}"; the kink-exact engine follows "square" only.'
+        )
     compile_seconds = _compiled()
     record = integrate(
         problem,

@@ -107,7 +107,15 @@ class InitSection(Section):
 class LossSection(Section):
     """What is made small."""
 
-    kind: Literal["square"] = Field("square", description="(h - y)^2 / 2 for each example.")
+    kind: Literal["square", "logistic", "exponential", "cross_entropy", "correlation"] = Field(
+        "square",
+        description=(
+            "For each example: square, (h - y)^2 / 2; logistic, ln(1 + e^(-y h)), and exponential, "
+            "e^(-y h), with labels -1 and 1; cross_entropy, -ln softmax(h)_y, with labels 0, 1, "
+            "2, ... or one-hot rows and an output for each class; correlation, -y h, whose flow is "
+            "that of the neural correlation function (NCF) of the labels."
+        ),
+    )
     reduction: Literal["mean", "sum"] = Field(
         "mean", description="The mean or the sum over the examples."
     )

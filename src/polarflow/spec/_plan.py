@@ -74,9 +74,10 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
     spec, network, initial = _start(spec, data, path)
     with _named(path):
         from ..flow import Stop, problem
-        from ..losses import Square
+        from ..losses import LOSSES
 
-        task = problem(data, network, initial, loss=Square(spec.loss.reduction, spec.loss.scale))
+        loss = LOSSES[spec.loss.kind](spec.loss.reduction, spec.loss.scale)
+        task = problem(data, network, initial, loss=loss)
         stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
     record = spec.record
     times = record.times or ()
