@@ -1,16 +1,36 @@
 """What an engine is: the interface between an engine and the driver that follows a flow with it.
 
 The driver (`_integrate.py`) knows only what stands here; it records, locates stops and visits to
-saddles, and counts. An engine knows one kind of network, and how to advance its state.
+saddles, and counts. An engine knows one kind of network, and how to advance its state. Sizes
+that may leave the range of floats are natural logarithms.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy import ndarray
 
 from ..networks import BlockState
+
+
+class Halt(Exception):
+    """Raised by an engine that cannot go on; what was recorded until then is kept.
+
+    It may come from any method of an engine or of its windows. The run becomes a solution whose
+    status says why; nothing of it reaches the user as an exception.
+
+    **Arguments:**
+
+    - `status`: the kind: `"branching"`, `"limit"`, `"not_finite"`, ... or an engine's own.
+    - `message`: a sentence about it that a person can act on.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
 class State(Protocol):
@@ -33,10 +53,11 @@ class Measure:
 
     - `prediction`: the network at the examples, shape `(n,)`, or `(n, C)` with C outputs.
     - `residual`: r/|r| with r = -dl/dh, of the same shape; zero where r vanishes.
-    - `log_residual`, `log_loss`, `log_grad_norm`: of |r|, of the loss, of |grad l|.
-    - `rest`: |grad l|^2 / (Lambda l), Lambda an upper bound of the speed of any block of unit norm
-      under the residual r; small near a saddle.
-    - `escape`: the largest growth rate of any block, divided by Lambda.
+    - `log_residual`, `log_loss`, `log_grad_norm`: of |r|, of the loss, of |grad l|. The loss's is
+      nan where the loss is negative.
+    - `log_rate`: of Lambda(r), an upper bound of the speed of a block of unit norm under r.
+    - `log_escape`: of the largest rate L N_r(v_j) at which a block of unit norm and the direction
+      of one of the blocks would grow; -inf if none grows.
     """
 
     prediction: ndarray
@@ -44,15 +65,26 @@ class Measure:
     log_residual: float
     log_loss: float
     log_grad_norm: float
-    rest: float
-    escape: float
+    log_rate: float
+    log_escape: float
+
+    @property
+    def log_rest(self) -> float:
+        """ln(|grad l|^2 / (Lambda(r) l)): how slowly the loss decays; inf where it isn't defined.
+
+        It is very negative near a saddle.
+        """
+        if not (np.isfinite(self.log_rate) and np.isfinite(self.log_loss)):
+            return np.inf
+        return 2.0 * self.log_grad_norm - self.log_rate - self.log_loss
 
 
 class Window(Protocol):
     """A proposed advance from one state: states at any offset inside it are cheap.
 
     Offsets count in the window's own clock, from 0 to `length`; time grows strictly with them.
-    An infinite length says that nothing moves any more.
+    An infinite length says that nothing moves any more. A window may be asked for states after
+    later ones were opened.
     """
 
     @property
@@ -63,7 +95,7 @@ class Window(Protocol):
         """About so many offsets at which the window is worth recording; the last is `length`."""
 
     def states(self, offsets: ndarray) -> Sequence[State]:
-        """States at increasing offsets."""
+        """States at increasing positive offsets."""
 
     def accept(self, offset: float) -> None:
         """Count what happens up to an offset as done; called once for a window that is used."""
@@ -78,16 +110,47 @@ class Engine(Protocol):
         """The state at time zero."""
 
     def advance(self, state: State, end: float) -> Window:
-        """A window from a state. It may reach beyond the log time `end`: the driver cuts it."""
+        """A window from a state.
+
+        It may reach beyond the log time `end` (inf if there is none): the driver cuts it there.
+        An engine that can does better to end it there itself.
+        """
 
     def measure(self, states: Sequence[State]) -> list[Measure]:
-        """What is measured at states."""
+        """What is measured at states. The driver counts those that it needs to go on."""
 
     def blocks(self, state: State) -> BlockState:
         """The weights in polar form."""
+
+    def ncf(self, state: State) -> tuple[ndarray, ndarray]:
+        """The NCF N_r(v_j) of every block under the state's residual r, and its KKT distance.
+
+        Both shape `(m,)`: N_r(v_j), and dist(0, (I - vv^T) dN_r(v)) at v_j; nan for blocks that
+        don't live, whose velocity is zero to rounding.
+        """
+
+    def distance(self, before: State, after: State) -> float:
+        """How far apart two states are in a picture: `polar_distance`, or a cheaper form of it."""
 
     def restart(self) -> None:
         """Forget what was learnt on the way: the next state doesn't follow the last."""
 
     def counts(self) -> dict[str, Any]:
-        """What `events` and `conserved` of a summary say, as far as the engine knows it."""
+        """What a summary says of the way, as far as the engine knows it.
+
+        `crossings`, `slides`, `branchings`; `balancedness_drift`; `notes`, a list of sentences
+        about what the result doesn't say.
+        """
+
+
+def polar_distance(before: BlockState, after: BlockState) -> float:
+    """How far apart two states are in a picture: the mean turn, and the mean growth weighed less.
+
+    Blocks that are zero count nothing.
+    """
+    if not before.blocks:
+        return 0.0
+    turn = np.linalg.norm(after.direction - before.direction, axis=1)
+    with np.errstate(invalid="ignore"):
+        growth = np.nan_to_num(after.log_norm - before.log_norm, nan=0.0, posinf=0.0, neginf=0.0)
+    return float(turn.mean() + 0.02 * np.abs(growth).mean())
