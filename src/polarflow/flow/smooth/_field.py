@@ -1,0 +1,289 @@
+r"""The gradient flow in three logs, as an ordinary differential equation for solvers.
+
+Block j is $w_j = e^{\rho_j} v_j$ with $|v_j| = 1$ and order $L_j$. With the residual $r = -dl/dh$,
+
+$$\dot\rho_j = e^{(L_j - 2)\rho_j} \nabla N_r(v_j) \cdot v_j,\quad
+  \dot v_j = e^{(L_j - 2)\rho_j} (I - v_j v_j^T) \nabla N_r(v_j),$$
+
+where $N_r$ is the block's neural correlation function. The clock is s with $dt/ds = e^{-\mu}$,
+$\mu = \ln \sum_j e^{(L_j - 2)\rho_j} + \ln R$ over the blocks that set it, so that the fastest of
+them moves at speed one; R is a constant before the late phase, and the sum of the residual's weights
+in it. A block that is not homogeneous keeps its weights as they are.
+
+Source: Kumar & Haupt (2024), equations for the norm and direction; Lyu & Li (2020) for the margins.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ...networks import BlockState
+from ...networks._blocks import part_of
+from ...networks._evaluate import jax64, outputs_of
+from .._problem import Problem
+from ._residual import Residual
+
+#: A block that the clock leaves out moves at most e^_CAP times as fast as the clock: it is at rest
+#: on the others' scale whatever this number is, and larger ones would only cost digits.
+_CAP = 30.0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one group's numbers stand in the vector y."""
+
+    log_norm: slice
+    unit: slice
+    rows: slice
+
+
+class Field:
+    """The flow of one problem.
+
+    The vector y holds, for each group, rho `(rows,)` and v `(rows, p)` (v only if p > 1), or the
+    weights if the group is not homogeneous; in the late phase ln p and ln R come after them.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        x, dimension = problem.data.x, problem.data.dimension
+        self.groups = problem.network.groups(dimension)
+        self.residual = Residual(problem.loss, problem.data.y, problem.network.outputs)
+        self.x = x
+        self.slots: list[Slot] = []
+        at = row = 0
+        for group in self.groups:
+            norms = 0 if group.order is None else group.rows
+            free = group.order is None or group.size > 1
+            units = group.rows * group.size if free else 0
+            rows = slice(row, row + group.rows)
+            self.slots.append(Slot(slice(at, at + norms), slice(at + norms, at + norms + units), rows))
+            at, row = at + norms + units, row + group.rows
+        self.size, self.blocks = at, row
+        self.extra = int(np.prod(self.residual.shape)) + 1 if self.residual.margin else 0
+        parts = problem.network.split(problem.initial, dimension)
+        #: Blocks that are not zero; a zero block of order 2 or more stays there.
+        self.alive = np.concatenate([np.isfinite(log_norm) for log_norm, _ in parts])
+        self._fixed = [unit for _, unit in parts]
+        self.order = np.concatenate(
+            [np.full(g.rows, 2.0 if g.order is None else g.order) for g in self.groups]
+        )
+        self.homogeneous = np.concatenate(
+            [np.full(g.rows, g.order is not None) for g in self.groups]
+        )
+
+    # -- between states and vectors --------------------------------------------------------
+
+    def vector(self, state: BlockState) -> ndarray:
+        """The vector y of a state, without the late part."""
+        y = np.zeros(self.size)
+        parts = self.problem.network.split(state, self.problem.data.dimension)
+        for group, slot, (log_norm, unit) in zip(self.groups, self.slots, parts, strict=True):
+            if group.order is None:
+                with np.errstate(under="ignore", over="ignore"):
+                    y[slot.unit] = (np.exp(log_norm)[:, None] * unit).ravel()
+                continue
+            y[slot.log_norm] = np.where(np.isfinite(log_norm), log_norm, 0.0)
+            if group.size > 1:
+                y[slot.unit] = unit.ravel()
+        return y
+
+    def state(self, y: ndarray) -> BlockState:
+        """The state of a vector."""
+        parts = []
+        for group, slot, fixed in zip(self.groups, self.slots, self._fixed, strict=True):
+            if group.order is None:
+                parts.append(part_of(y[slot.unit].reshape(group.rows, group.size)))
+                continue
+            log_norm = np.where(self.alive[slot.rows], y[slot.log_norm], -np.inf)
+            unit = fixed
+            if group.size > 1:
+                unit = y[slot.unit].reshape(group.rows, group.size)
+                unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+            parts.append((log_norm, unit))
+        return self.problem.network.join(parts, self.problem.data.dimension)
+
+    def log_norms(self, y: ndarray) -> ndarray:
+        """rho of every block, zero for blocks that are not homogeneous; y may have leading axes."""
+        found = np.zeros((*y.shape[:-1], self.blocks))
+        for slot in self.slots:
+            if slot.log_norm.stop > slot.log_norm.start:
+                found[..., slot.rows] = y[..., slot.log_norm]
+        return found
+
+    def log_speed(self, y: ndarray, clock: ndarray, late: bool) -> ndarray:
+        """mu, the logarithm of ds/dt; y may have leading axes."""
+        from scipy.special import logsumexp
+
+        each = (self.order - 2.0) * self.log_norms(y)
+        mu = logsumexp(np.where(clock, each, -np.inf), axis=-1)
+        return mu + (y[..., -1] + self.residual.log_factor if late else self.log_unit)
+
+    @cached_property
+    def log_unit(self) -> float:
+        """ln R before the late phase: of the residual of a network that is zero."""
+        label = self.problem.data.y
+        wide = self.problem.network.outputs > 1
+        zero = np.zeros((len(label), self.problem.network.outputs) if wide else len(label))
+        return max(float(self.problem.loss.log_residual(zero, label)[0]), -700.0)
+
+    # -- the equations ---------------------------------------------------------------------
+
+    def _parts(self, y: Any) -> list[tuple[Any, Any]]:
+        """ln-norms and unit vectors of each group (weights and none, if not homogeneous)."""
+        jnp = jax64().numpy
+        parts = []
+        for group, slot, fixed in zip(self.groups, self.slots, self._fixed, strict=True):
+            if group.order is not None and group.size == 1:
+                parts.append((y[slot.log_norm], jnp.asarray(fixed)))
+                continue
+            unit = y[slot.unit].reshape(group.rows, group.size)
+            if group.order is None:
+                parts.append((jnp.zeros(group.rows), unit))
+                continue
+            parts.append((y[slot.log_norm], unit / jnp.linalg.norm(unit, axis=1, keepdims=True)))
+        return parts
+
+    def _sum(self, parts: list[tuple[Any, Any]], values: list[Any]) -> Any:
+        """The prediction `(n, C)` from the blocks' values at unit vectors."""
+        jnp = jax64().numpy
+        h = jnp.zeros((len(self.x), self.problem.network.outputs))
+        for group, slot, (rho, _), value in zip(
+            self.groups, self.slots, parts, values, strict=True
+        ):
+            alive = jnp.asarray(self.alive[slot.rows].astype(float))
+            share = alive if group.order is None else alive * jnp.exp(group.order * rho)
+            h = h + jnp.einsum("j,jnc->nc", share, value)
+        return h
+
+    def _values(self, units: list[Any]) -> list[Any]:
+        x = jax64().numpy.asarray(self.x)
+        return [outputs_of(g, v, x) for g, v in zip(self.groups, units, strict=True)]
+
+    def _forces(self, parts: list[tuple[Any, Any]], pull: Any, values: Any, unit: Any) -> list[Any]:
+        """The gradient of the NCF of the residual's direction, for every block."""
+        jnp = jax64().numpy
+        return pull([jnp.broadcast_to(unit, value.shape) for value in values])[0]
+
+    def _at(self, y: Any, late: bool) -> tuple[Any, ...]:
+        """Parts, prediction, ln|r|, r/|r| and forces at y."""
+        jax = jax64()
+        parts = self._parts(y)
+        values, pull = jax.vjp(self._values, [v for _, v in parts])
+        h = self._sum(parts, values)
+        if late:
+            log_r, unit = self.residual.carried(*self._late(y))
+        else:
+            log_r, unit = self.residual.direct(h)
+        return parts, h, log_r, unit, self._forces(parts, pull, values, unit)
+
+    def _late(self, y: Any) -> tuple[Any, Any]:
+        return y[self.size : -1].reshape(self.residual.shape), y[-1]
+
+    def velocity(self, y: Any, clock: Any, late: bool) -> Any:
+        """dy/ds."""
+        jax = jax64()
+        jnp = jax.numpy
+        parts, _, log_r, _, forces = self._at(y, late)
+        rhos = jnp.concatenate([rho for rho, _ in parts])
+        exponent = (jnp.asarray(self.order) - 2.0) * rhos
+        mu = jax.nn.logsumexp(jnp.where(clock, exponent, -jnp.inf))
+        mu = mu + (y[-1] + self.residual.log_factor if late else self.log_unit)
+        # Where r vanishes ln|r| = -inf, and so is the exponent: nothing moves.
+        speed = jnp.exp(jnp.minimum(exponent + log_r - mu, _CAP)) * jnp.asarray(self.alive)
+        pieces, moves = [], []
+        for group, slot, (_, v), force in zip(
+            self.groups, self.slots, parts, forces, strict=True
+        ):
+            rate = speed[slot.rows][:, None]
+            if group.order is None:
+                pieces.append((rate * force).ravel())
+                moves.append((jnp.zeros(group.rows), rate * force))
+                continue
+            radial = jnp.sum(force * v, axis=1)
+            grow = rate[:, 0] * radial
+            turn = rate * (force - radial[:, None] * v)
+            pieces.append(grow)
+            moves.append((grow, turn))
+            if group.size > 1:
+                pieces.append(turn.ravel())
+        if late:
+            # The velocity of the margins is the derivative of the prediction along the motion.
+            def output(pairs: list[tuple[Any, Any]]) -> Any:
+                return self._sum(pairs, self._values([v for _, v in pairs]))
+
+            _, dh = jax.jvp(output, (parts,), (moves,))
+            d_log_p, d_log_sum = self.residual.moved(*self._late(y), self.residual.margins(dh))
+            pieces += [d_log_p.ravel(), d_log_sum[None]]
+        return jnp.concatenate(pieces)
+
+    # -- compiled --------------------------------------------------------------------------
+
+    @cached_property
+    def compiled(self) -> Any:
+        """`velocity`, compiled; `late` is static."""
+        return jax64().jit(self.velocity, static_argnums=2)
+
+    @cached_property
+    def jacobian(self) -> Any:
+        """The Jacobian of `velocity` by y, compiled."""
+        jax = jax64()
+        return jax.jit(jax.jacfwd(self.velocity), static_argnums=2)
+
+    @cached_property
+    def product(self) -> Any:
+        """A Jacobian-vector product, compiled: arguments y, clock, late, vector."""
+        jax = jax64()
+
+        def along(y: Any, clock: Any, late: bool, vector: Any) -> Any:
+            return jax.jvp(lambda at: self.velocity(at, clock, late), (y,), (vector,))[1]
+
+        return jax.jit(along, static_argnums=2)
+
+    @cached_property
+    def measured(self) -> Any:
+        """Prediction, ln|r|, r/|r|, |force| and force.v of every block, compiled."""
+        jax = jax64()
+        jnp = jax.numpy
+
+        def measure(y: Any, late: bool) -> tuple[Any, ...]:
+            parts, h, log_r, unit, forces = self._at(y, late)
+            size = jnp.concatenate([jnp.linalg.norm(f, axis=1) for f in forces])
+            along = jnp.concatenate(
+                [jnp.sum(f * v, axis=1) for f, (_, v) in zip(forces, parts, strict=True)]
+            )
+            return h, log_r, unit, size, along
+
+        return jax.jit(measure, static_argnums=1)
+
+    @cached_property
+    def spread(self) -> float:
+        r"""B, the largest $L |H_j(X; v)|$ over unit vectors v, found by ascent from random starts.
+
+        No block of unit norm grows faster than B |r| where the maximum is the global one.
+        """
+        jax = jax64()
+        rng = np.random.default_rng(20241130)
+        x = jax.numpy.asarray(self.x)
+        best = 0.0
+        for group in {(g.order, g.size, id(g.apply)): g for g in self.groups}.values():
+            rows = min(group.rows, 64) if group.rows > 8 else 8
+            pick = np.arange(rows) % group.rows
+            constants = jax.numpy.asarray(group.constants[pick])
+
+            def size(v: Any, own: Any, apply: Any = group.apply) -> Any:
+                return jax.numpy.sum(apply(v, own, x) ** 2)
+
+            both = jax.jit(jax.vmap(jax.value_and_grad(size)))
+            v = rng.standard_normal((rows, group.size))
+            v /= np.linalg.norm(v, axis=1, keepdims=True)
+            for _ in range(30):
+                value, slope = (np.asarray(a) for a in both(v, constants))
+                norm = np.linalg.norm(slope, axis=1, keepdims=True)
+                v = np.where(norm > 0.0, slope / np.where(norm > 0.0, norm, 1.0), v)
+            value = np.asarray(both(v, constants)[0])
+            best = max(best, (group.order or 1.0) * float(np.sqrt(value.max())))
+        return best

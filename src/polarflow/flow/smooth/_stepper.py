@@ -1,0 +1,135 @@
+"""Implicit multistep integration by CVODE, each step kept as the polynomial that CVODE made it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ._field import Field
+
+#: Nodes of a step's polynomial in [0, 1]: as many as determine one of the method's largest order.
+_NODES = 0.5 - 0.5 * np.cos(np.pi * np.arange(6) / 5)
+_WEIGHTS = (-1.0) ** np.arange(6) * np.where((np.arange(6) == 0) | (np.arange(6) == 5), 0.5, 1.0)
+#: Systems above this size are solved by Krylov iteration with Jacobian-vector products.
+_DENSE = 900
+_KRYLOV = 30
+#: Gauss-Legendre points for the time that passes in a piece of a step.
+_GAUSS, _GAUSS_WEIGHT = np.polynomial.legendre.leggauss(8)
+#: In a piece the logarithm of the clock's speed changes by at most this.
+_CHANGE = 2.0
+#: Time that passes this many nats more slowly than elsewhere in a step is not resolved.
+_NEGLIGIBLE = 42.0
+
+
+class StepError(Exception):
+    """The solver could not go on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the clock from `start` to `end`, and the vectors at its nodes `(6, N)`."""
+
+    start: float
+    end: float
+    nodes: ndarray
+
+    def at(self, s: ndarray) -> ndarray:
+        """The vectors at clock readings `(k,)`, shape `(k, N)`: barycentric interpolation."""
+        u = (np.asarray(s, dtype=float) - self.start) / (self.end - self.start)
+        gap = u[:, None] - _NODES
+        exact = gap == 0.0
+        weight = _WEIGHTS / np.where(exact, 1.0, gap)
+        hit = exact.any(axis=1)
+        weight[hit] = exact[hit]
+        return (weight / weight.sum(axis=1, keepdims=True)) @ self.nodes
+
+
+class Session:
+    """One run of CVODE from a vector on, in a clock that starts at zero."""
+
+    def __init__(self, field: Field, y: ndarray, clock: ndarray, late: bool, rtol: float) -> None:
+        from sksundae import cvode
+
+        self.field, self.clock, self.late = field, clock, late
+        self.evaluations = self.products = 0
+        self.s = 0.0
+        self.y = y
+        size = len(y)
+        atol = np.full(size, rtol)
+        options: dict[str, Any] = {}
+        if size <= _DENSE:
+            options["linsolver"] = "dense" if size <= 80 else "lapackdense"
+            options["jacfn"] = self._jacobian
+        else:
+            options |= {"linsolver": "gmres", "krylov_dim": _KRYLOV}
+            options["jactimes"] = cvode.CVODEJacTimes(None, self._product)
+        # Logarithms of norms and unit vectors have absolute errors; ln p and ln R, where they are
+        # far below zero, relative ones.
+        relative = rtol if late else 1e-14
+        first = 1e-3 / max(field.spread, 1e-300)
+        self._solver = cvode.CVODE(
+            self._velocity, method="BDF", rtol=relative, atol=atol, first_step=first, **options
+        )
+        self._solver.init_step(0.0, y)
+
+    def _velocity(self, s: float, y: ndarray, out: ndarray) -> None:
+        self.evaluations += 1
+        out[:] = self.field.compiled(y, self.clock, self.late)
+
+    def _jacobian(self, s: float, y: ndarray, dy: ndarray, out: ndarray) -> None:
+        self.products += len(y)
+        out[:] = self.field.jacobian(y, self.clock, self.late)
+
+    def _product(self, v: ndarray, out: ndarray, s: float, y: ndarray, dy: ndarray) -> None:
+        self.products += 1
+        out[:] = self.field.product(y, self.clock, self.late, v)
+
+    def step(self) -> Step:
+        """One accepted step."""
+        start = self.s
+        for _ in range(2):
+            # After an interpolation CVODE returns the end of the last step once more.
+            result = self._solver.step(1e300, method="onestep")
+            if not result.success or not np.isfinite(result.y).all():
+                raise StepError(str(result.message).strip())
+            if result.t > start:
+                break
+        else:
+            raise StepError("the step has become too small for the clock")
+        self.s = float(result.t)
+        inner = [
+            self._solver.step(t, method="normal").y
+            for t in start + _NODES[1:-1] * (self.s - start)
+        ]
+        step = Step(start, self.s, np.array([self.y, *inner, result.y]))
+        self.y = np.array(result.y)
+        return step
+
+
+def log_elapsed(
+    field: Field, step: Step, start: float, ends: ndarray, clock: ndarray, late: bool
+) -> ndarray:
+    """The logarithm of the time from one clock reading in a step to later ones, `(k,)`.
+
+    t = int e^-mu ds by Gauss-Legendre quadrature on pieces in which mu changes little.
+    """
+    from scipy.special import logsumexp
+
+    last = float(ends[-1])
+    grid = np.unique(np.concatenate([np.linspace(start, last, 9), ends]))
+    mu = field.log_speed(step.at(grid), clock, late)
+    floor = mu.min() + _NEGLIGIBLE
+    cuts = [grid[:1]]
+    for a, b, low, high in zip(grid[:-1], grid[1:], mu[:-1], mu[1:], strict=True):
+        change = abs(high - low)
+        pieces = np.ceil(change / _CHANGE) if min(low, high) < floor + change else 1.0
+        cuts.append(np.linspace(a, b, int(min(max(pieces, 1.0), 400.0)) + 1)[1:])
+    edge = np.concatenate(cuts)
+    half = 0.5 * np.diff(edge)
+    s = (edge[:-1, None] + half[:, None]) + half[:, None] * _GAUSS
+    mu = field.log_speed(step.at(s.ravel()), clock, late).reshape(s.shape)
+    with np.errstate(divide="ignore", under="ignore"):
+        passed = logsumexp(-mu, b=_GAUSS_WEIGHT, axis=1) + np.log(half)
+        total = np.concatenate([[-np.inf], np.logaddexp.accumulate(passed)])
+    return total[np.searchsorted(edge, ends)]

@@ -1,0 +1,120 @@
+"""Networks as sums of homogeneous blocks, H(x; w) = sum_j H_j(x; w_j).
+
+Block j is L_j-homogeneous in its own weights, H_j(x; c w_j) = c^L_j H_j(x; w_j) for c > 0 (Kumar &
+Haupt, 2024; Lyu & Li, 2020). Blocks of one shape form a *group*, and are evaluated together.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ..errors import PolarflowError
+from ._state import BlockState
+
+#: A group's weights: logarithms of norms `(rows,)` and unit vectors `(rows, size)`.
+Part = tuple[ndarray, ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Equal blocks of one network.
+
+    **Attributes:**
+
+    - `rows`: how many blocks.
+    - `size`: the number p of weights of each.
+    - `order`: L; None if the block is not homogeneous, and is followed in ordinary coordinates.
+    - `apply`: one block's part H_j(x; w) of the output as a function of its weights `(p,)`, its
+      constants `(q,)` and inputs `(n, d)`, shape `(n, C)`, written with JAX.
+    - `constants`: what distinguishes the blocks besides weights, shape `(rows, q)`.
+    - `kinks`: whether the gradient of H_j jumps (deep ReLU, max-pooling).
+    """
+
+    rows: int
+    size: int
+    order: float | None
+    apply: Callable[[Any, Any, Any], Any]
+    constants: ndarray = field(default_factory=lambda: np.zeros((1, 0)))
+    kinks: bool = False
+
+
+class Network(ABC):
+    """The interface of the networks that the smooth engine follows."""
+
+    #: The name of the network in a spec.
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The number C of outputs; a field in networks that may have several."""
+
+    @abstractmethod
+    def groups(self, dimension: int) -> tuple[Group, ...]:
+        """The blocks on inputs of length d (bias included), grouped by shape."""
+
+    def shape(self, dimension: int) -> tuple[int, int]:
+        """The shape (m, p) of the directions of a state; short blocks are padded by zeros."""
+        groups = self.groups(dimension)
+        return sum(g.rows for g in groups), max(g.size for g in groups)
+
+    def check_state(self, state: BlockState, dimension: int) -> None:
+        """Make sure that a state fits.
+
+        **Raises:** `PolarflowError` if its shape is another, or padding is not zero.
+        """
+        expected = self.shape(dimension)
+        if state.direction.shape != expected:
+            raise PolarflowError(
+                f"init: directions have shape {state.direction.shape}; this network "
+                f'(kind "{self.kind}") on inputs of length {dimension} (bias included) needs '
+                f"{expected}."
+            )
+        row = 0
+        for group in self.groups(dimension):
+            if np.any(state.direction[row : row + group.rows, group.size :]):
+                raise PolarflowError(
+                    f"init: direction[{row}] has numbers beyond the {group.size} weights of its "
+                    "block; the rest of a row must be zero."
+                )
+            row += group.rows
+
+    def split(self, state: BlockState, dimension: int) -> list[Part]:
+        """The state of each group."""
+        parts, row = [], 0
+        for group in self.groups(dimension):
+            rows = slice(row, row + group.rows)
+            parts.append((state.log_norm[rows], state.direction[rows, : group.size]))
+            row += group.rows
+        return parts
+
+    def join(self, parts: Sequence[Part], dimension: int) -> BlockState:
+        """The state of the network from those of its groups."""
+        m, p = self.shape(dimension)
+        direction = np.zeros((m, p))
+        row = 0
+        for _, unit in parts:
+            direction[row : row + len(unit), : unit.shape[1]] = unit
+            row += len(unit)
+        return BlockState(np.concatenate([log_norm for log_norm, _ in parts]), direction)
+
+    def predict(self, state: BlockState, x: Float[ndarray, "n d"]) -> Float[ndarray, "n *C"]:
+        """The network's values at n inputs, shape `(n,)`, or `(n, C)` with C > 1 outputs."""
+        from ._evaluate import evaluate
+
+        value = evaluate(self, state, np.asarray(x, dtype=float))
+        return value[:, 0] if self.outputs == 1 else value
+
+
+def part_of(weights: ndarray) -> Part:
+    """Rows of weights in polar form; a zero row gets the direction of its first weight."""
+    norm = np.linalg.norm(weights, axis=1)
+    unit = weights / np.where(norm > 0.0, norm, 1.0)[:, None]
+    unit[norm == 0.0, 0] = 1.0
+    with np.errstate(divide="ignore"):
+        return np.log(norm), unit
