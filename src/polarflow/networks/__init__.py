@@ -6,6 +6,9 @@ from ._blocks import Network as Network
 from ._deep import Convolutional as Convolutional
 from ._deep import Deep as Deep
 from ._deep import Parallel as Parallel
+from ._draws import equal_pairs as equal_pairs
+from ._draws import gaussian as gaussian
+from ._draws import sphere as sphere
 from ._initial import balanced as balanced
 from ._initial import block_state as block_state
 from ._shallow import Diagonal as Diagonal

@@ -1,9 +1,7 @@
 """Homogeneous activations."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
-
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from ..errors import PolarflowError
 

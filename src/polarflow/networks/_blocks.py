@@ -103,7 +103,32 @@ class Network(ABC):
             row += len(unit)
         return BlockState(np.concatenate([log_norm for log_norm, _ in parts]), direction)
 
-    def predict(self, state: BlockState, x: Float[ndarray, "n d"]) -> Float[ndarray, "n *C"]:
+    def join_forces(
+        self, parts: Sequence[Part], forces: Sequence[ndarray], dimension: int
+    ) -> ndarray:
+        """The gradients of a function of each row at its direction, from those of the groups.
+
+        The function is homogeneous, a sum over the group's blocks in the row; shape `(m, p)`.
+        """
+        force = np.zeros(self.shape(dimension))
+        row = 0
+        for each in forces:
+            force[row : row + len(each), : each.shape[1]] = each
+            row += len(each)
+        return force
+
+    def row_sizes(self, dimension: int) -> ndarray:
+        """How many weights every row of a state has, shape `(m,)`; padding is not counted."""
+        return np.concatenate([np.full(g.rows, g.size) for g in self.groups(dimension)])
+
+    def row_orders(self, dimension: int) -> ndarray:
+        """The order of every row of a state, shape `(m,)`; nan where it is not homogeneous."""
+        orders = [
+            np.full(g.rows, np.nan if g.order is None else g.order) for g in self.groups(dimension)
+        ]
+        return np.concatenate(orders)
+
+    def predict(self, state: BlockState, x: Float[ndarray, "n d"]) -> ndarray:
         """The network's values at n inputs, shape `(n,)`, or `(n, C)` with C > 1 outputs."""
         from ._evaluate import evaluate
 

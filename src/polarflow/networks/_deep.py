@@ -28,7 +28,7 @@ def layer_order(activations: tuple[Activation, ...], trained: list[bool]) -> flo
     return order
 
 
-def cut(weights: Any, shapes: list[tuple[int, ...]]) -> list[Any]:
+def cut(weights: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     """A flat vector as matrices, one after the other, each row by row."""
     parts, start = [], 0
     for shape in shapes:
@@ -227,9 +227,9 @@ class Convolutional(Network):
         kernels = []
         for count in self.channels:
             kernels.append((count, channels, self.kernel, self.kernel))
-            channels, rows, columns = (
-                count, (rows - self.kernel + 1) // self.pool, (columns - self.kernel + 1) // self.pool,
-            )  # fmt: skip
+            channels = count
+            rows = (rows - self.kernel + 1) // self.pool
+            columns = (columns - self.kernel + 1) // self.pool
             if rows < 1 or columns < 1:
                 raise PolarflowError(
                     f"network.image is {list(self.image)}; it is too small for "
@@ -314,3 +314,21 @@ class Parallel(Network):
             direction[rows, : own.direction.shape[1]] = own.direction
             row, first = row + own.blocks, first + count
         return BlockState(log_norm, direction)
+
+    def join_forces(
+        self, parts: Sequence[Part], forces: Sequence[ndarray], dimension: int
+    ) -> ndarray:
+        force = np.zeros(self.shape(dimension))
+        row = first = 0
+        for network in self.networks:
+            groups = slice(first, first + len(network.groups(dimension)))
+            own = network.join_forces(parts[groups], forces[groups], dimension)
+            force[row : row + len(own), : own.shape[1]] = own
+            row, first = row + len(own), groups.stop
+        return force
+
+    def row_sizes(self, dimension: int) -> ndarray:
+        return np.concatenate([network.row_sizes(dimension) for network in self.networks])
+
+    def row_orders(self, dimension: int) -> ndarray:
+        return np.concatenate([network.row_orders(dimension) for network in self.networks])

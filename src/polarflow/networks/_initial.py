@@ -4,11 +4,9 @@ import numpy as np
 from numpy import ndarray
 
 from ..errors import PolarflowError
+from ._draws import INITIAL_STREAM, log_of_scale
 from ._state import BlockState
 from ._two_layer import TwoLayer
-
-#: Streams of random numbers drawn from one seed are told apart by a key.
-_INITIAL_STREAM = 1
 
 
 def balanced(
@@ -34,18 +32,8 @@ def balanced(
     - `seed`: of the generator `numpy.random.default_rng([seed, 1])`, which draws first the m x d
       normal numbers row by row, then the m signs.
     """
-    if (scale is None) == (log10_scale is None):
-        raise PolarflowError("init: exactly one of scale and log10_scale must be given.")
-    if scale is not None:
-        if not (np.isfinite(scale) and scale > 0):
-            raise PolarflowError(f"init.scale is {scale}; it must be a positive number.")
-        log_scale = float(np.log(scale))
-    else:
-        assert log10_scale is not None
-        if not np.isfinite(log10_scale):
-            raise PolarflowError(f"init.log10_scale is {log10_scale}; it must be finite.")
-        log_scale = float(log10_scale) * float(np.log(10.0))
-    rng = np.random.default_rng([seed, _INITIAL_STREAM])
+    log_scale = log_of_scale(scale, log10_scale)
+    rng = np.random.default_rng([seed, INITIAL_STREAM])
     g = rng.standard_normal((network.width, dimension))
     sign = rng.choice(np.array([-1.0, 1.0]), size=network.width)
     norm = np.linalg.norm(g, axis=1)

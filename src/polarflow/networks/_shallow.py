@@ -129,6 +129,22 @@ class Diagonal(Network):
         unit[size == 0.0, 0] = 1.0
         return BlockState(total, unit)
 
+    def join_forces(
+        self, parts: Sequence[Part], forces: Sequence[ndarray], dimension: int
+    ) -> ndarray:
+        log_norm = parts[0][0].reshape(2, dimension).T
+        total = self.join(parts, dimension).log_norm
+        share = np.where(np.isfinite(total), total, 0.0)[:, None]
+        with np.errstate(under="ignore"):
+            scale = np.exp((self.depth - 1.0) * (log_norm - share))
+        return scale * forces[0].reshape(2, dimension).T
+
+    def row_sizes(self, dimension: int) -> ndarray:
+        return np.full(dimension, 2)
+
+    def row_orders(self, dimension: int) -> ndarray:
+        return np.full(dimension, float(self.depth))
+
 
 @dataclass(frozen=True)
 class _Neuron:
@@ -164,5 +180,3 @@ class SmoothTwoLayer(Network):
         none = np.zeros((self.width, 0))
         size = self.outputs + dimension
         return (Group(self.width, size, order, apply, none, self.activation.kinks),)
-
-

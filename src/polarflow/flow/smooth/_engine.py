@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...networks import BlockState
-from .._engine import Measure
+from .._engine import Halt, Measure, polar_distance
 from .._problem import Problem
 from ._field import Field
 from ._stepper import Session, Step, StepError, log_elapsed
@@ -43,6 +43,20 @@ class SmoothState:
     def time(self) -> float:
         with np.errstate(over="ignore", under="ignore"):
             return float(np.exp(self.log_time))
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The field at a state: prediction `(n, C)`, r/|r|, forces; rho, ln|force| of each block."""
+
+    state: SmoothState
+    prediction: ndarray
+    log_residual: float
+    residual: ndarray
+    forces: list[ndarray]
+    along: ndarray
+    log_norm: ndarray
+    log_force: ndarray
 
 
 class SmoothWindow:
@@ -105,7 +119,6 @@ class SmoothEngine:
         self.session: Session | None = None
         self.steps: list[Step] = []
         self._counted = 0.0
-        self._everyone = self.field.alive.copy()
 
     # -- counting --------------------------------------------------------------------------
 
@@ -132,10 +145,34 @@ class SmoothEngine:
         self.session, self.steps = None, []
 
     def counts(self) -> dict[str, Any]:
-        return {}
+        notes = []
+        if any(group.kinks for group in self.field.groups):
+            notes.append(
+                "Kinks are not located: at a kink the derivative of the activation is that of its "
+                "negative side, and tied maxima share theirs."
+            )
+        return {"crossings": 0, "slides": 0, "branchings": 0, "notes": notes}
 
     def measure(self, states: Sequence[SmoothState]) -> list[Measure]:
-        return [self._measure(state)[0] for state in states]
+        return [self._measure(self._look(state)) for state in states]
+
+    def ncf(self, state: SmoothState) -> tuple[ndarray, ndarray]:
+        look, network = self._look(state), self.field.network
+        dimension = self.problem.data.dimension
+        force = network.join_forces(self.field.parts(state.y), look.forces, dimension)
+        blocks, order = self.blocks(state), network.row_orders(dimension)
+        along = np.sum(force * blocks.direction, axis=1)
+        distance = np.linalg.norm(force - along[:, None] * blocks.direction, axis=1)
+        alive = np.isfinite(blocks.log_norm) & (np.linalg.norm(force, axis=1) > self._noise(look))
+        with np.errstate(under="ignore", over="ignore"):
+            size = float(np.exp(look.log_residual))
+        return (
+            np.where(alive, size * along / order, np.nan),
+            np.where(alive, size * distance, np.nan),
+        )
+
+    def distance(self, before: SmoothState, after: SmoothState) -> float:
+        return polar_distance(self.blocks(before), self.blocks(after))
 
     def advance(self, state: SmoothState, end: float) -> SmoothWindow:
         if state.session is self.session and self.session is not None:
@@ -143,113 +180,121 @@ class SmoothEngine:
             if ahead:
                 return SmoothWindow(self, state, ahead)
         self._counted += 1
-        measure, log_speed, log_force = self._measure(state)
-        if not self._moves(measure, log_force):
+        look = self._look(state)
+        if not look.log_force.max(initial=-np.inf) > np.log(self._noise(look)):
             return SmoothWindow(self, state, ())
-        start = self._ready(state, measure, log_speed, log_force)
+        start = self._ready(look)
         session = start.session
         assert session is not None
         self._check_blow_up(start)
-        self.steps = [session.step() for _ in range(_STEPS)]
+        try:
+            self.steps = [session.step() for _ in range(_STEPS)]
+        except StepError as error:
+            raise Halt("limit", f"The solver could not go on: {error}.") from None
         return SmoothWindow(self, start, self.steps)
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _measure(self, state: SmoothState) -> tuple[Measure, ndarray, ndarray]:
-        """The measure, ln of each block's possible speed e^{(L-2) rho}, and ln |grad N(v)|."""
+    def _look(self, state: SmoothState) -> Look:
+        """All that is known of the field at a state."""
+        h, log_r, unit, forces, along = self.field.measured(state.y, state.late)
+        forces = [np.asarray(f) for f in forces]
+        size = np.concatenate([np.linalg.norm(f, axis=1) for f in forces])
+        alive = self.field.alive
+        with np.errstate(divide="ignore"):
+            log_force = np.where(alive, np.log(np.where(alive, size, 1.0)), -np.inf)
+        rho = self.field.log_norms(state.y)
+        return Look(
+            state, np.asarray(h), float(log_r), np.asarray(unit), forces,
+            np.where(alive, np.asarray(along), 0.0), rho, log_force,
+        )  # fmt: skip
+
+    def _measure(self, look: Look) -> Measure:
         from scipy.special import logsumexp
 
-        field = self.field
-        h, log_r, unit, size, along = (np.asarray(a) for a in field.measured(state.y, state.late))
-        log_r = float(log_r)
-        rho = field.log_norms(state.y)
+        field, state, problem = self.field, look.state, self.problem
+        h, unit = look.prediction, look.residual
+        if field.network.outputs == 1 and not field.residual.softmax:
+            h, unit = h[:, 0], unit[:, 0]
         with np.errstate(divide="ignore", under="ignore", over="ignore", invalid="ignore"):
-            log_force = np.where(field.alive, np.log(size), -np.inf)
-            log_gradient = log_r + float(logsumexp((field.order - 1.0) * rho + log_force))
+            power = np.where(field.homogeneous, field.order - 1.0, 0.0)
+            gradient = float(logsumexp(2.0 * (power * look.log_norm + look.log_force))) / 2.0
             if state.late:
                 log_loss = field.residual.log_loss(state.y[field.size : -1], float(state.y[-1]))
             else:
-                prediction = h if self.problem.data.y.ndim == 2 or field.residual.softmax else h[:, 0]
-                log_loss = float(self.problem.loss.log_value(prediction, self.problem.data.y))
-            log_rate = log_r + np.log(self._spread)
-            rest = np.exp(np.minimum(2.0 * log_gradient - log_rate - log_loss, 700.0))
-            escape = float(np.max(np.where(field.alive, along, -np.inf))) / self._spread
-        narrow = self.problem.network.outputs == 1
-        measure = Measure(
-            prediction=h[:, 0] if narrow else h,
-            residual=unit[:, 0] if narrow else unit,
-            log_residual=log_r,
+                log_loss = float(problem.loss.log_value(h, problem.data.y))
+            escape = float(np.log(max(look.along.max(), 0.0)))
+        return Measure(
+            prediction=h,
+            residual=unit,
+            log_residual=look.log_residual,
             log_loss=log_loss,
-            log_grad_norm=log_gradient,
-            rest=float(rest) if np.isfinite(rest) else np.inf,
-            escape=escape,
+            log_grad_norm=look.log_residual + gradient,
+            log_rate=look.log_residual + float(np.log(self._spread)),
+            log_escape=look.log_residual + escape,
         )
-        log_speed = np.where(field.alive, (field.order - 2.0) * rho, -np.inf)
-        return measure, log_speed, log_force
 
     @cached_property
     def _spread(self) -> float:
         return max(self.field.spread, 1e-300)
 
-    def _moves(self, measure: Measure, log_force: ndarray) -> bool:
-        """Whether any block moves, by more than rounding."""
-        label = self.problem.data.y
-        size = float(np.max(np.abs(label))) + float(np.max(np.abs(measure.prediction)))
+    def _noise(self, look: Look) -> float:
+        """The size of a block's force that is zero to rounding, in units of |r|."""
+        eps = 16.0 * float(np.finfo(float).eps) * self._spread
         if self.field.residual.margin:
-            noise = np.log(16.0 * np.finfo(float).eps)
-        else:
-            noise = np.log(16.0 * np.finfo(float).eps * size) + self.field.residual.log_factor
-            noise -= measure.log_residual
-        return bool(log_force.max(initial=-np.inf) > noise + np.log(self._spread))
+            return eps
+        size = np.max(np.abs(self.problem.data.y)) + np.max(np.abs(look.prediction))
+        log_size = np.log(size) + self.field.residual.log_factor - look.log_residual
+        with np.errstate(over="ignore"):
+            return float(eps * np.exp(log_size))
 
-    def _ready(
-        self, state: SmoothState, measure: Measure, log_speed: ndarray, log_force: ndarray
-    ) -> SmoothState:
+    def _ready(self, look: Look) -> SmoothState:
         """The state in a session that may go on: the present one, or a new one where need be."""
-        late = state.late or self._is_late(measure)
-        clock = self._clock(state, log_speed, log_force)
+        state = look.state
+        late = state.late or self._is_late(look)
+        clock = self._clock(look)
         session = self.session
         if session is not None and state.session is session and late == state.late:
             if np.array_equal(clock, session.clock):
                 return state
         y = state.y
         if late and not state.late:
-            y = np.concatenate([y, self._late_part(measure)])
+            y = np.concatenate([y, self._late_part(look)])
         self.restart()
         self.session = Session(self.field, y, clock, late, _SHARE * self.rtol)
         return SmoothState(state.log_time, y, late, self.session, 0.0)
 
-    def _is_late(self, measure: Measure) -> bool:
+    def _is_late(self, look: Look) -> bool:
         if not self.field.residual.margin:
             return False
-        h = measure.prediction.reshape(len(self.field.x), -1)
-        return bool(np.asarray(self.field.residual.margins(h)).min() > _LATE)
+        return bool(np.asarray(self.field.residual.margins(look.prediction)).min() > _LATE)
 
-    def _late_part(self, measure: Measure) -> ndarray:
+    def _late_part(self, look: Look) -> ndarray:
         """ln p and ln R from the predictions."""
         from scipy.special import logsumexp
 
         residual = self.field.residual
-        h = measure.prediction.reshape(len(self.field.x), -1)
-        log_q = np.asarray(residual.log_weights(residual.margins(h))).ravel()
+        log_q = np.asarray(residual.log_weights(residual.margins(look.prediction))).ravel()
         total = float(logsumexp(log_q))
         return np.append(log_q - total, total)
 
-    def _clock(self, state: SmoothState, log_speed: ndarray, log_force: ndarray) -> ndarray:
+    def _clock(self, look: Look) -> ndarray:
         """The blocks that set the clock: all but those at rest while others move slowly."""
-        session = self.session if state.session is self.session else None
-        clock = self._everyone if session is None else session.clock
-        moving = log_force > np.log(_REST * self._spread)
-        if not (self.field.alive & moving).any():
+        field, session = self.field, self.session
+        old = session is not None and look.state.session is session
+        clock = session.clock if session is not None and old else field.alive
+        moving = look.log_force > np.log(_REST * self._spread)
+        if not moving.any():
             return clock
-        fastest = float((log_speed + log_force)[self.field.alive & moving].max())
+        log_speed = (field.order - 2.0) * look.log_norm
+        fastest = float((log_speed + look.log_force)[moving].max())
         pace = float(log_speed[clock].max()) + np.log(self._spread)
-        if fastest < pace + np.log(_SLOW) or fastest > pace - np.log(_SLOW):
-            return self.field.alive & moving
+        if abs(fastest - pace) > -np.log(_SLOW):
+            return moving
         return clock
 
     def _check_blow_up(self, state: SmoothState) -> None:
-        """Raise where the NCF flow has come to its finite time, to rounding."""
+        """Halt where the NCF flow has come to its finite time, to rounding."""
         if self.problem.loss.kind != "correlation" or not np.isfinite(state.log_time):
             return
         session = state.session
@@ -258,15 +303,8 @@ class SmoothEngine:
         rate = float(np.max((self.field.order - 2.0) * self.field.log_norms(dy)))
         mu = float(self.field.log_speed(state.y, session.clock, state.late))
         if rate > 0.0 and -mu - np.log(rate) < state.log_time + np.log(_BLOW_UP):
-            raise BlowUp(state.log_time)
-
-
-class BlowUp(Exception):
-    """The weights become infinite in finite time, which has been reached to rounding."""
-
-    def __init__(self, log_time: float) -> None:
-        self.log_time = log_time
-        super().__init__(f"the weights become infinite at the time {np.exp(log_time):.15g}")
-
-
-__all__ = ["BlowUp", "SmoothEngine", "SmoothState", "StepError"]
+            raise Halt(
+                "blow_up",
+                f"The weights become infinite in finite time, at t = {state.time:.15g} "
+                f"(ln t = {state.log_time:.15g}).",
+            )

@@ -6,9 +6,9 @@ $$\dot\rho_j = e^{(L_j - 2)\rho_j} \nabla N_r(v_j) \cdot v_j,\quad
   \dot v_j = e^{(L_j - 2)\rho_j} (I - v_j v_j^T) \nabla N_r(v_j),$$
 
 where $N_r$ is the block's neural correlation function. The clock is s with $dt/ds = e^{-\mu}$,
-$\mu = \ln \sum_j e^{(L_j - 2)\rho_j} + \ln R$ over the blocks that set it, so that the fastest of
-them moves at speed one; R is a constant before the late phase, and the sum of the residual's weights
-in it. A block that is not homogeneous keeps its weights as they are.
+$\mu = \ln \sum_j e^{(L_j - 2)\rho_j} + \ln R$ over the blocks that set it, so that the fastest
+of them moves at speed one; R is a constant before the late phase, and the sum of the residual's
+weights in it. A block that is not homogeneous keeps its weights as they are.
 
 Source: Kumar & Haupt (2024), equations for the norm and direction; Lyu & Li (2020) for the margins.
 """
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ...networks import BlockState
-from ...networks._blocks import part_of
+from ...networks import BlockState, Network
+from ...networks._blocks import Part, part_of
 from ...networks._evaluate import jax64, outputs_of
 from .._problem import Problem
 from ._residual import Residual
@@ -48,10 +48,11 @@ class Field:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+        assert isinstance(problem.network, Network)
+        self.problem, self.network = problem, problem.network
         x, dimension = problem.data.x, problem.data.dimension
-        self.groups = problem.network.groups(dimension)
-        self.residual = Residual(problem.loss, problem.data.y, problem.network.outputs)
+        self.groups = self.network.groups(dimension)
+        self.residual = Residual(problem.loss, problem.data.y, self.network.outputs)
         self.x = x
         self.slots: list[Slot] = []
         at = row = 0
@@ -60,11 +61,13 @@ class Field:
             free = group.order is None or group.size > 1
             units = group.rows * group.size if free else 0
             rows = slice(row, row + group.rows)
-            self.slots.append(Slot(slice(at, at + norms), slice(at + norms, at + norms + units), rows))
+            self.slots.append(
+                Slot(slice(at, at + norms), slice(at + norms, at + norms + units), rows)
+            )
             at, row = at + norms + units, row + group.rows
         self.size, self.blocks = at, row
         self.extra = int(np.prod(self.residual.shape)) + 1 if self.residual.margin else 0
-        parts = problem.network.split(problem.initial, dimension)
+        parts = self.network.split(problem.initial, dimension)
         #: Blocks that are not zero; a zero block of order 2 or more stays there.
         self.alive = np.concatenate([np.isfinite(log_norm) for log_norm, _ in parts])
         self._fixed = [unit for _, unit in parts]
@@ -80,7 +83,7 @@ class Field:
     def vector(self, state: BlockState) -> ndarray:
         """The vector y of a state, without the late part."""
         y = np.zeros(self.size)
-        parts = self.problem.network.split(state, self.problem.data.dimension)
+        parts = self.network.split(state, self.problem.data.dimension)
         for group, slot, (log_norm, unit) in zip(self.groups, self.slots, parts, strict=True):
             if group.order is None:
                 with np.errstate(under="ignore", over="ignore"):
@@ -93,7 +96,11 @@ class Field:
 
     def state(self, y: ndarray) -> BlockState:
         """The state of a vector."""
-        parts = []
+        return self.network.join(self.parts(y), self.problem.data.dimension)
+
+    def parts(self, y: ndarray) -> list[Part]:
+        """The state of each group."""
+        parts: list[Part] = []
         for group, slot, fixed in zip(self.groups, self.slots, self._fixed, strict=True):
             if group.order is None:
                 parts.append(part_of(y[slot.unit].reshape(group.rows, group.size)))
@@ -104,7 +111,7 @@ class Field:
                 unit = y[slot.unit].reshape(group.rows, group.size)
                 unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
             parts.append((log_norm, unit))
-        return self.problem.network.join(parts, self.problem.data.dimension)
+        return parts
 
     def log_norms(self, y: ndarray) -> ndarray:
         """rho of every block, zero for blocks that are not homogeneous; y may have leading axes."""
@@ -126,8 +133,8 @@ class Field:
     def log_unit(self) -> float:
         """ln R before the late phase: of the residual of a network that is zero."""
         label = self.problem.data.y
-        wide = self.problem.network.outputs > 1
-        zero = np.zeros((len(label), self.problem.network.outputs) if wide else len(label))
+        wide = self.network.outputs > 1
+        zero = np.zeros((len(label), self.network.outputs) if wide else len(label))
         return max(float(self.problem.loss.log_residual(zero, label)[0]), -700.0)
 
     # -- the equations ---------------------------------------------------------------------
@@ -150,7 +157,7 @@ class Field:
     def _sum(self, parts: list[tuple[Any, Any]], values: list[Any]) -> Any:
         """The prediction `(n, C)` from the blocks' values at unit vectors."""
         jnp = jax64().numpy
-        h = jnp.zeros((len(self.x), self.problem.network.outputs))
+        h = jnp.zeros((len(self.x), self.network.outputs))
         for group, slot, (rho, _), value in zip(
             self.groups, self.slots, parts, values, strict=True
         ):
@@ -195,9 +202,7 @@ class Field:
         # Where r vanishes ln|r| = -inf, and so is the exponent: nothing moves.
         speed = jnp.exp(jnp.minimum(exponent + log_r - mu, _CAP)) * jnp.asarray(self.alive)
         pieces, moves = [], []
-        for group, slot, (_, v), force in zip(
-            self.groups, self.slots, parts, forces, strict=True
-        ):
+        for group, slot, (_, v), force in zip(self.groups, self.slots, parts, forces, strict=True):
             rate = speed[slot.rows][:, None]
             if group.order is None:
                 pieces.append((rate * force).ravel())
@@ -245,17 +250,14 @@ class Field:
 
     @cached_property
     def measured(self) -> Any:
-        """Prediction, ln|r|, r/|r|, |force| and force.v of every block, compiled."""
+        """Prediction, ln|r|, r/|r|, and the forces and force.v of every block, compiled."""
         jax = jax64()
         jnp = jax.numpy
 
         def measure(y: Any, late: bool) -> tuple[Any, ...]:
             parts, h, log_r, unit, forces = self._at(y, late)
-            size = jnp.concatenate([jnp.linalg.norm(f, axis=1) for f in forces])
-            along = jnp.concatenate(
-                [jnp.sum(f * v, axis=1) for f, (_, v) in zip(forces, parts, strict=True)]
-            )
-            return h, log_r, unit, size, along
+            along = [jnp.sum(f * v, axis=1) for f, (_, v) in zip(forces, parts, strict=True)]
+            return h, log_r, unit, forces, jnp.concatenate(along)
 
         return jax.jit(measure, static_argnums=1)
 

@@ -99,8 +99,7 @@ class Session:
             raise StepError("the step has become too small for the clock")
         self.s = float(result.t)
         inner = [
-            self._solver.step(t, method="normal").y
-            for t in start + _NODES[1:-1] * (self.s - start)
+            self._solver.step(t, method="normal").y for t in start + _NODES[1:-1] * (self.s - start)
         ]
         step = Step(start, self.s, np.array([self.y, *inner, result.y]))
         self.y = np.array(result.y)
