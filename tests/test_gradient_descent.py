@@ -42,6 +42,20 @@ def test_it_takes_the_steps_of_the_definition(width, slope, loss):
     )
 
 
+@pytest.mark.parametrize("coordinates", ["weights", "examples"])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (5, 3), (9, 8), (7, 20), (20, 30)])
+@pytest.mark.parametrize(("precision", "close"), [("double", 1e-12), ("single", 2e-5)])
+def test_every_form_takes_the_same_steps(coordinates, n, d, precision, close):
+    problem = make(width=40, n=n, d=d, slope=0.1, scale=0.2)
+    descent = gradient_descent(
+        problem, 1e-3, 200, record=[0, 100, 200], precision=precision, coordinates=coordinates
+    )
+    expected = by_hand(problem, 1e-3, 200)
+    error = np.abs(descent.trajectory.weights()[2] - expected).max()
+    assert error < close * np.abs(expected).max()
+    assert descent.trajectory.loss.dtype == float
+
+
 def test_a_single_neuron_follows_the_logistic_equation_to_first_order_in_the_step():
     # One example, one balanced neuron on it: u = |w|^2 obeys u' = 2 |x| (y - |x| u) u.
     x, y, start, end = np.array([[3.0, 4.0]]), np.array([2.0]), 1e-3, 0.3
@@ -92,6 +106,13 @@ def test_what_a_float_cannot_hold_is_refused():
     tiny = pf.balanced(problem.network, problem.data.dimension, log10_scale=-1000)
     with pytest.raises(pf.PolarflowError, match="neuron 0 starts at norm 1e-1000"):
         gradient_descent(pf.problem(problem.data, problem.network, tiny), 1e-3, 10)
+    tiny = pf.balanced(problem.network, problem.data.dimension, log10_scale=-50)
+    with pytest.raises(pf.PolarflowError, match="float32 can only follow norms above 1e-38"):
+        gradient_descent(
+            pf.problem(problem.data, problem.network, tiny), 1e-3, 10, precision="single"
+        )
+    with pytest.raises(pf.PolarflowError, match="precision is 'half'; allowed are double and"):
+        gradient_descent(problem, 1e-3, 10, precision="half")
 
 
 @pytest.mark.parametrize(

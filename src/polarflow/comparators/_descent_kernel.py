@@ -1,29 +1,95 @@
-"""The compiled loop of gradient descent on a two-layer (leaky) ReLU network.
+"""The compiled loops of gradient descent on a two-layer (leaky) ReLU network.
 
-Imported only when gradient descent is run: importing it compiles the one kernel it holds, or loads
-it from Numba's cache.
+Three forms of one iteration: for few examples of few numbers a loop over blocks of neurons, which
+touches the memory of a wide network once; otherwise two matrix products; and, where there are
+fewer examples than numbers in each, one product with the Gram matrix. Imported only when gradient
+descent is run; a form is compiled for a precision, or loaded from Numba's cache, when it is first
+asked for.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import from_dtype, njit, types
 
 BLOCK = 512
 """Neurons handled together: a block's weights, activations and gradients stay in the first cache,
 so that a step reads and writes the memory of a wide network once."""
-
+SMALL = 8
+"""From so many examples and so many numbers in each on, matrix products are quicker."""
 
 # Sums may be reassociated (that is what vectorises them); NaN and infinity keep their meaning,
 # because divergence is recognised by them.
-@njit(
-    "int64(f8[:,::1], f8[::1], f8, f8, f8, f8[::1], f8[:,::1], i8[::1], f8[:,::1], f8[:,:,::1],"
-    " f8[:,::1])",
-    cache=True,
-    error_model="numpy",
-    fastmath={"reassoc", "nsz", "contract", "arcp"},
-)
-def descend(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
+_MATHS = {"reassoc", "nsz", "contract", "arcp"}
+_loop = njit(cache=True, error_model="numpy", fastmath=_MATHS)
+_inlined = njit(inline="always", error_model="numpy", fastmath=_MATHS)
+
+
+@_inlined
+def _step_block(x, slope, r, a, w, z, change, first, last):
+    """Step a block of neurons; examples are taken three at a time, to touch w less often."""
+    n, d = x.shape
+    size = last - first
+    zero = x.dtype.type(0.0)
+    for j in range(size):
+        change[j] = zero
+    for k in range(n):
+        zk = z[k, first:last]
+        rk = r[k]
+        rest = rk * slope
+        for j in range(size):
+            s = rk if zk[j] > zero else rest
+            change[j] += s * zk[j]
+            zk[j] = s
+    for i in range(d):
+        wi = w[i, first:last]
+        for k in range(0, n - 2, 3):
+            p, q, t = x[k, i], x[k + 1, i], x[k + 2, i]
+            zp, zq, zt = z[k, first:last], z[k + 1, first:last], z[k + 2, first:last]
+            for j in range(size):
+                wi[j] += a[j] * (p * zp[j] + q * zq[j] + t * zt[j])
+        for k in range(n - n % 3, n):
+            p = x[k, i]
+            zp = z[k, first:last]
+            for j in range(size):
+                wi[j] += a[j] * (p * zp[j])
+    for j in range(size):
+        a[j] += change[j]
+
+
+@_inlined
+def _predict_block(x, slope, a, w, z, h, first, last):
+    """z = xw for a block of neurons, and its part of the predictions added to h."""
+    n, d = x.shape
+    size = last - first
+    zero = x.dtype.type(0.0)
+    for k in range(n):
+        zk = z[k, first:last]
+        p = x[k, 0]
+        wp = w[0, first:last]
+        if d == 1:
+            for j in range(size):
+                zk[j] = p * wp[j]
+        else:
+            q = x[k, 1]
+            wq = w[1, first:last]
+            for j in range(size):
+                zk[j] = p * wp[j] + q * wq[j]
+        for i in range(2, d):
+            p = x[k, i]
+            wp = w[i, first:last]
+            for j in range(size):
+                zk[j] += p * wp[j]
+        total = zero
+        for j in range(size):
+            total += a[j] * (zk[j] if zk[j] > zero else slope * zk[j])
+        h[k] += total
+
+
+@_loop
+def _by_blocks(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
     """Step `a` (m,) and `w` (d, m) in place; fill the records; return how many were filled.
 
     One step is w_j += step a_j D_j and a_j += step <D_j, w_j> with
@@ -33,57 +99,20 @@ def descend(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h
     """
     n, d = x.shape
     m = a.shape[0]
-    z = np.empty((n, m))
-    gradient = np.empty((d, BLOCK))
-    change = np.empty(BLOCK)
-    h = np.empty(n)
-    r = np.zeros(n)
+    z = np.empty((n, m), x.dtype)
+    change = np.empty(BLOCK, x.dtype)
+    h = np.empty(n, x.dtype)
+    r = np.zeros(n, x.dtype)
     filled = 0
     iteration = 0
     while True:
-        for k in range(n):
-            h[k] = 0.0
+        h[:] = x.dtype.type(0.0)
         for first in range(0, m, BLOCK):
             last = min(first + BLOCK, m)
-            size = last - first
             aj = a[first:last]
             if iteration > 0:
-                for i in range(d):
-                    for j in range(size):
-                        gradient[i, j] = 0.0
-                for k in range(n):
-                    zk = z[k, first:last]
-                    rk = r[k]
-                    for j in range(size):
-                        zk[j] = rk if zk[j] > 0.0 else rk * slope
-                    for i in range(d):
-                        xki = x[k, i]
-                        gi = gradient[i]
-                        for j in range(size):
-                            gi[j] += xki * zk[j]
-                for j in range(size):
-                    change[j] = 0.0
-                for i in range(d):
-                    wi = w[i, first:last]
-                    gi = gradient[i]
-                    for j in range(size):
-                        change[j] += wi[j] * gi[j]
-                        wi[j] += aj[j] * gi[j]
-                for j in range(size):
-                    aj[j] += change[j]
-            for k in range(n):
-                zk = z[k, first:last]
-                for j in range(size):
-                    zk[j] = 0.0
-                for i in range(d):
-                    xki = x[k, i]
-                    wi = w[i, first:last]
-                    for j in range(size):
-                        zk[j] += xki * wi[j]
-                total = 0.0
-                for j in range(size):
-                    total += aj[j] * (zk[j] if zk[j] > 0.0 else slope * zk[j])
-                h[k] += total
+                _step_block(x, slope, r, aj, w, z, change, first, last)
+            _predict_block(x, slope, aj, w, z, h, first, last)
         if iteration == record[filled]:
             record_a[filled] = a
             record_w[filled] = w
@@ -94,3 +123,124 @@ def descend(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h
         for k in range(n):
             r[k] = step * kappa * (y[k] - h[k])
         iteration += 1
+
+
+@_loop
+def _predict(z, a, slope, h):
+    """h_k = sum_j a_j s(z_kj)."""
+    zero = z.dtype.type(0.0)
+    for k in range(z.shape[0]):
+        zk = z[k]
+        total = zero
+        for j in range(z.shape[1]):
+            total += a[j] * (zk[j] if zk[j] > zero else slope * zk[j])
+        h[k] = total
+
+
+@_loop
+def _forces(z, a, slope, r, force, change):
+    """The matrix r_k s'(z_kj) a_j, and the sums over k of r_k s(z_kj)."""
+    zero = z.dtype.type(0.0)
+    for j in range(z.shape[1]):
+        change[j] = zero
+    for k in range(z.shape[0]):
+        zk = z[k]
+        fk = force[k]
+        rk = r[k]
+        rest = rk * slope
+        for j in range(z.shape[1]):
+            s = rk if zk[j] > zero else rest
+            change[j] += s * zk[j]
+            fk[j] = s * a[j]
+
+
+@_loop
+def _add(target, source):
+    for i in range(target.shape[0]):
+        ti = target[i]
+        si = source[i]
+        for j in range(target.shape[1]):
+            ti[j] += si[j]
+
+
+@_loop
+def _by_products(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
+    """The same with two matrix products, z = xw and w += x'f, f_kj = step r_k s'(z_kj) a_j."""
+    n, d = x.shape
+    m = a.shape[0]
+    turned = x.T.copy()
+    z = np.empty((n, m), x.dtype)
+    force = np.empty((n, m), x.dtype)
+    gradient = np.empty((d, m), x.dtype)
+    change = np.empty(m, x.dtype)
+    h = np.empty(n, x.dtype)
+    r = np.zeros(n, x.dtype)
+    filled = 0
+    iteration = 0
+    while True:
+        np.dot(x, w, z)
+        _predict(z, a, slope, h)
+        if iteration == record[filled]:
+            record_a[filled] = a
+            record_w[filled] = w
+            record_h[filled] = h
+            filled += 1
+            if filled == record.shape[0] or not np.isfinite(h.sum()):
+                return filled
+        for k in range(n):
+            r[k] = step * kappa * (y[k] - h[k])
+        _forces(z, a, slope, r, force, change)
+        np.dot(turned, force, gradient)
+        _add(w, gradient)
+        for j in range(m):
+            a[j] += change[j]
+        iteration += 1
+
+
+@_loop
+def _by_gram(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
+    """The same in the coordinates z = xw: z += (xx')f, and w = w(0) + x' (sum of f) at records."""
+    n = x.shape[0]
+    m = a.shape[0]
+    turned = x.T.copy()
+    gram = np.dot(x, turned)
+    z = np.dot(x, w)
+    moved = np.zeros((n, m), x.dtype)
+    force = np.empty((n, m), x.dtype)
+    motion = np.empty((n, m), x.dtype)
+    change = np.empty(m, x.dtype)
+    h = np.empty(n, x.dtype)
+    r = np.zeros(n, x.dtype)
+    filled = 0
+    iteration = 0
+    while True:
+        _predict(z, a, slope, h)
+        if iteration == record[filled]:
+            record_a[filled] = a
+            record_w[filled] = w + np.dot(turned, moved)
+            record_h[filled] = h
+            filled += 1
+            if filled == record.shape[0] or not np.isfinite(h.sum()):
+                return filled
+        for k in range(n):
+            r[k] = step * kappa * (y[k] - h[k])
+        _forces(z, a, slope, r, force, change)
+        np.dot(gram, force, motion)
+        _add(z, motion)
+        _add(moved, force)
+        for j in range(m):
+            a[j] += change[j]
+        iteration += 1
+
+
+@cache
+def loop(form: str, dtype: np.dtype[Any]) -> Callable[..., int]:
+    """The compiled loop of a form, `"blocks"`, `"products"` or `"gram"`, in a precision."""
+    chosen = {"blocks": _by_blocks, "products": _by_products, "gram": _by_gram}[form]
+    number = from_dtype(dtype)
+    vector, matrix = types.Array(number, 1, "C"), types.Array(number, 2, "C")
+    stack, index = types.Array(number, 3, "C"), types.Array(types.int64, 1, "C")
+    chosen.compile(
+        (matrix, vector, number, number, number, vector, matrix, index, matrix, stack, matrix)
+    )
+    return chosen

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,6 +11,9 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem, Trajectory
+
+Precision = Literal["double", "single"]
+Coordinates = Literal["weights", "examples"]
 
 DEFAULT_RECORDS = 1000
 """How many iterations are recorded, beside the start, when none are named."""
@@ -41,17 +45,24 @@ class Descent:
 
 
 def gradient_descent(
-    problem: Problem, step: float, iterations: int, record: Iterable[int] | None = None
+    problem: Problem,
+    step: float,
+    iterations: int,
+    record: Iterable[int] | None = None,
+    *,
+    precision: Precision = "double",
+    coordinates: Coordinates = "weights",
 ) -> Descent:
     r"""Gradient descent $\theta_{i+1} = \theta_i - \eta \nabla L(\theta_i)$ on all weights.
 
     With $r_k = -\partial L / \partial h_k$ and $D_j = \sum_k r_k s'(w_j \cdot x_k) x_k$ a step is
     $a_j \mathrel{+}= \eta \langle D_j, w_j \rangle$, $w_j \mathrel{+}= \eta a_j D_j$, both from
     the old weights, and $s'(0)$ is the slope for negative arguments, 0 for ReLU. This is the
-    method of Boursier et al. (2022), section 5, in float64; compiled, vectorised over neurons.
+    method of Boursier et al. (2022), section 5; compiled, and vectorised over neurons or, where
+    there are more than a few examples of more than a few numbers, by matrix products.
 
-    It knows nothing of kinks, and it holds weights as they are: neurons below 1e-308 cannot be
-    followed.
+    It knows nothing of kinks, and it holds weights as they are: neurons below 1e-307 cannot be
+    followed, in single precision none below 1e-38.
 
     **Arguments:**
 
@@ -59,8 +70,12 @@ def gradient_descent(
     - `step`: eta, in units of flow time.
     - `iterations`: how many steps.
     - `record`: iterations to record, 0 the start; by default 1000 equally spaced ones.
+    - `precision`: `"double"`, or `"single"` as the papers' scripts are; the initial weights are
+      rounded to it, so that a balanced start is balanced to 6e-8.
+    - `coordinates`: `"weights"`; or `"examples"`, the same iteration in $z_{kj} = w_j \cdot x_k$,
+      which moves by the Gram matrix of the inputs: cheaper when n < 2d, and equal but for rounding.
 
-    **Returns:** a `Descent`.
+    **Returns:** a `Descent`; its numbers are float64 in either precision.
 
     **Raises:** `PolarflowError` for another loss, for a step or a number of iterations that is not
     positive, for a record outside the run, and for weights that a float cannot hold.
@@ -73,26 +88,38 @@ def gradient_descent(
         raise PolarflowError(f"gradient_descent: step is {step}; it must be a positive number.")
     if iterations < 1:
         raise PolarflowError(f"gradient_descent: iterations is {iterations}; it must be positive.")
+    for name, value, allowed in (
+        ("precision", precision, ("double", "single")),
+        ("coordinates", coordinates, ("weights", "examples")),
+    ):
+        if value not in allowed:
+            raise PolarflowError(
+                f"gradient_descent: {name} is {value!r}; allowed are {' and '.join(allowed)}."
+            )
     index = _records(record, iterations)
-    a, w = _weights(problem)
+    dtype = np.dtype(np.float64 if precision == "double" else np.float32)
+    a, w = _weights(problem, dtype)
 
     begin = perf_counter()
-    from ._descent_kernel import descend
+    from ._descent_kernel import SMALL, loop
 
+    n, d = problem.data.x.shape
+    products = "products" if min(n, d) >= SMALL else "blocks"
+    descend = loop("gram" if coordinates == "examples" else products, dtype)
     compiled = perf_counter()
-    x = np.array(problem.data.x, order="C")  # the kernel takes writable arrays
-    y = np.array(problem.data.y)
-    a_at = np.empty((len(index), len(a)))
-    w_at = np.empty((len(index), *w.shape))
-    h_at = np.empty((len(index), len(y)))
+    x = np.array(problem.data.x, dtype, order="C")  # the kernel takes writable arrays
+    y = np.array(problem.data.y, dtype)
+    a_at = np.empty((len(index), len(a)), dtype)
+    w_at = np.empty((len(index), *w.shape), dtype)
+    h_at = np.empty((len(index), n), dtype)
+    kappa, slope = problem.loss.factor(n), problem.network.slope
+    numbers = (dtype.type(kappa), dtype.type(slope), dtype.type(step))
     start = perf_counter()
-    filled = descend(
-        x, y, problem.loss.factor(len(y)), problem.network.slope, float(step), a, w, index,
-        a_at, w_at, h_at,
-    )  # fmt: skip
+    filled = descend(x, y, *numbers, a, w, index, a_at, w_at, h_at)
     seconds = perf_counter() - start
-    index, h_at = index[:filled], h_at[:filled]
+    index, h_at = index[:filled], h_at[:filled].astype(float)
     weights = np.concatenate([a_at[:filled, :, None], w_at[:filled].transpose(0, 2, 1)], axis=2)
+    weights = weights.astype(float)
     return Descent(
         step=float(step),
         iterations=iterations,
@@ -118,17 +145,21 @@ def _records(record: Iterable[int] | None, iterations: int) -> Int[ndarray, " T"
     return index
 
 
-def _weights(problem: Problem) -> tuple[Float[ndarray, " m"], Float[ndarray, "d m"]]:
+def _weights(
+    problem: Problem, dtype: np.dtype
+) -> tuple[Float[ndarray, " m"], Float[ndarray, "d m"]]:
     log_norm = problem.initial.log_norm
-    held = np.log(np.finfo(float).tiny)
+    smallest = np.finfo(dtype).tiny
+    held = np.log(float(smallest))
     lost = np.isfinite(log_norm) & (log_norm < held)
     if lost.any():
         j = int(np.argmax(lost))
         raise PolarflowError(
             f"gradient_descent: neuron {j} starts at norm 1e{log_norm[j] / np.log(10):.0f}; "
-            "gradient descent in float64 can only follow norms above 1e-307."
+            f"gradient descent in {dtype.name} can only follow norms above "
+            f"1e{np.log10(float(smallest)):.0f}."
         )
-    weights = problem.initial.weights()
+    weights = problem.initial.weights().astype(dtype)
     return weights[:, 0].copy(), np.ascontiguousarray(weights[:, 1:].T)
 
 
