@@ -1,5 +1,7 @@
 """Gradient descent against a few lines of NumPy and closed forms; the NTK against its formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,9 @@ def test_what_a_float_cannot_hold_is_refused():
         gradient_descent(
             pf.problem(problem.data, problem.network, tiny), 1e-3, 10, precision="single"
         )
+    logistic = replace(problem, loss=pf.Logistic())
+    with pytest.raises(pf.PolarflowError, match="the loss is 'logistic'; it must be the square"):
+        gradient_descent(logistic, 1e-3, 10)
     with pytest.raises(pf.PolarflowError, match="precision is 'half'; allowed are double and"):
         gradient_descent(problem, 1e-3, 10, precision="half")
 
