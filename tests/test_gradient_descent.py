@@ -114,7 +114,7 @@ def test_what_a_float_cannot_hold_is_refused():
             pf.problem(problem.data, problem.network, tiny), 1e-3, 10, precision="single"
         )
     logistic = replace(problem, loss=pf.Logistic())
-    with pytest.raises(pf.PolarflowError, match="the loss is 'logistic'; it must be the square"):
+    with pytest.raises(pf.PolarflowError, match='loss.kind is "logistic"; allowed is "square"'):
         gradient_descent(logistic, 1e-3, 10)
     with pytest.raises(pf.PolarflowError, match="precision is 'half'; allowed are double and"):
         gradient_descent(problem, 1e-3, 10, precision="half")

@@ -11,7 +11,6 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem, Trajectory
-from ..losses import Square
 
 Precision = Literal["double", "single"]
 Coordinates = Literal["weights", "examples"]
@@ -97,10 +96,6 @@ def gradient_descent(
             raise PolarflowError(
                 f"gradient_descent: {name} is {value!r}; allowed are {' and '.join(allowed)}."
             )
-    if not isinstance(problem.loss, Square):
-        raise PolarflowError(
-            f"gradient_descent: the loss is {problem.loss.kind!r}; it must be the square loss."
-        )
     index = _records(record, iterations)
     dtype = np.dtype(np.float64 if precision == "double" else np.float32)
     a, w = _weights(problem, dtype)
