@@ -1,7 +1,7 @@
 """Reference solver for the gradient flow of two-layer ReLU networks with square loss.
 
 Method, chosen to share nothing with a Taylor-series engine: 80-bit floats, the flow written
-in polar coordinates (rho_j = ln|w_j|, u_j = w_j/|w_j|), Gauss collocation of order 2*STAGES
+in polar coordinates (rho_j = ln|w_j|, u_j = w_j/|w_j|), Gauss collocation of order 32
 solved by Picard iteration inside one fixed activation pattern (the smooth field, extended
 beyond the kinks), and every event of every neuron located by repeating the step until it ends
 on the kink.  Slow, simple, and meant to be certain.
@@ -18,139 +18,17 @@ A step ends where u_j.x_k changes sign or where a multiplier lam meets 0 or 1.
 
 from itertools import product
 
-import mpmath
 import numpy as np
 
-LD = np.longdouble
+from .gauss import LD, Gauss, basis, legendre, unproject
+from .gauss import solve as solve_linear
+
+GAUSS = Gauss(16)
+
 OFF, ON, SLIDE, REST = 0, 1, 2, 3
-STAGES = 16
-DENSE = 64
 NOISE = LD(1e-18)  # margins smaller than this have no sign
 REL = LD(1e-15)  # a slope D.x_k below REL * sum |r_i||x_i||x_k| is zero to rounding
 H_ZERO = LD(1e-9)  # a margin negative from the start of a step this short is an event at its start
-
-
-# ------------------------------------------------------------------ Gauss collocation tables
-
-
-def _ld(v):
-    return LD(mpmath.nstr(v, 30))
-
-
-def _legendre(n, z):
-    """Shifted Legendre polynomials P_0..P_n on [0, 1] at z, by recurrence."""
-    p = [z * 0 + 1, 2 * z - 1]
-    for k in range(1, n):
-        p.append(((2 * k + 1) * (2 * z - 1) * p[k] - k * p[k - 1]) / (k + 1))
-    return p[: n + 1]
-
-
-def _tables(s):
-    with mpmath.workdps(45):
-        nodes, weights = [], []
-        for i in range(s):
-            z = (1 - mpmath.cos(mpmath.pi * (i + mpmath.mpf("0.75")) / (s + mpmath.mpf("0.5")))) / 2
-            for _ in range(60):
-                p = _legendre(s, z)
-                dp = s * ((2 * z - 1) * p[s] - p[s - 1]) / (2 * z * (z - 1))
-                dz = p[s] / dp
-                z -= dz
-                if abs(dz) < mpmath.mpf(10) ** -42:
-                    break
-            nodes.append(z)
-            weights.append(1 / (dp**2 * z * (1 - z)))
-        # coefficients of the shifted Legendre series from values at the nodes
-        values = [_legendre(s, z) for z in nodes]
-        coef = [[(2 * q + 1) * weights[i] * values[i][q] for i in range(s)] for q in range(s)]
-        quad = []
-        for z in nodes:
-            p = _legendre(s + 1, z)
-            prim = [z] + [(p[q + 1] - p[q - 1]) / (2 * (2 * q + 1)) for q in range(1, s)]
-            quad.append([sum(prim[q] * coef[q][i] for q in range(s)) for i in range(s)])
-        pts = [mpmath.mpf(0), *nodes, mpmath.mpf(1)]
-        bary = []
-        for i, a in enumerate(pts):
-            v = mpmath.mpf(1)
-            for q, b in enumerate(pts):
-                if q != i:
-                    v /= 4 * (a - b)
-            bary.append(v)
-        big = max(abs(v) for v in bary)
-        flat = [nodes, weights, sum(coef, []), sum(quad, []), pts, [v / big for v in bary]]
-        flat = [np.array([_ld(v) for v in f], dtype=LD) for f in flat]
-        flat[2], flat[3] = flat[2].reshape(s, s), flat[3].reshape(s, s)
-        return tuple(flat)
-
-
-C, B, COEF, QUAD, PTS, BARY = _tables(STAGES)
-
-
-def _row(tau):
-    """Interpolation row at tau for values at PTS (0, the nodes, 1)."""
-    d = tau - PTS
-    hit = np.nonzero(d == 0)[0]
-    if len(hit):
-        row = np.zeros(len(PTS), LD)
-        row[hit[0]] = 1
-        return row
-    w = BARY / d
-    return w / w.sum()
-
-
-GRID = np.sort(np.concatenate([np.arange(1, DENSE, dtype=LD) / DENSE, PTS]))
-GRID = GRID[np.concatenate([[True], np.diff(GRID) > 1e-6])]
-GRID_M = np.array([_row(t) for t in GRID], dtype=LD)
-
-
-def _slope(values, tau):
-    e = LD(1) / 2**12
-    lo, hi = max(tau - e, LD(0)), min(tau + e, LD(1))
-    return (_row(hi) @ values - _row(lo) @ values) / (hi - lo)
-
-
-# ------------------------------------------------------------------ small linear algebra
-
-
-def _solve(a, b):
-    """Gaussian elimination with pivoting, in longdouble."""
-    a, b, n = a.copy(), b.copy(), len(a)
-    for i in range(n):
-        p = i + int(np.argmax(np.abs(a[i:, i])))
-        if a[p, i] == 0:
-            raise np.linalg.LinAlgError("dependent kinks")
-        a[[i, p]], b[[i, p]] = a[[p, i]], b[[p, i]]
-        for q in range(i + 1, n):
-            f = a[q, i] / a[i, i]
-            a[q] -= f * a[i]
-            b[q] -= f * b[i]
-    for i in range(n - 1, -1, -1):
-        b[i] = (b[i] - a[i, i + 1 :] @ b[i + 1 :]) / a[i, i]
-    return b
-
-
-def _basis(rows):
-    """Orthonormal basis of the span of the rows (Gram-Schmidt, repeated)."""
-    q = []
-    for v in rows:
-        v0 = np.sqrt(v @ v)
-        v = v / v0
-        for _ in range(3):
-            for e in q:
-                v = v - (v @ e) * e
-            v1 = np.sqrt(v @ v)
-            if v1 < 1e-14:
-                break
-            v = v / v1
-        else:
-            q.append(v)
-    return np.array(q, dtype=LD).reshape(len(q), -1)
-
-
-def _unproject(v, q):
-    for _ in range(2):
-        for e in q:
-            v = v - np.multiply.outer(v @ e, e)
-    return v
 
 
 class _Flow:
@@ -182,7 +60,7 @@ class _Flow:
         """Rows c with lam_k r_k = c_k @ r for the held kinks, and P x_i on the on-set."""
         xs = self.x[held]
         rhs = -(self.gram[held] * on[None, :])
-        return _solve(xs @ xs.T, rhs)
+        return solve_linear(xs @ xs.T, rhs)
 
     def install(self, js):
         for j in js:
@@ -195,11 +73,11 @@ class _Flow:
             if len(sl):
                 self.slides[j] = (sl, self.lam_coef(on, sl))
             if len(re) and (on.any() or len(sl)):
-                qs = _basis(self.x[sl]) if len(sl) else ()
-                self.rests[j] = (re, _unproject(xo, qs) @ self.x[re].T)
+                qs = basis(self.x[sl]) if len(sl) else ()
+                self.rests[j] = (re, unproject(xo, qs) @ self.x[re].T)
             if len(sl) or len(re):
-                self.q[j] = _basis(self.x[np.concatenate([sl, re])])
-                xo = _unproject(xo, self.q[j])
+                self.q[j] = basis(self.x[np.concatenate([sl, re])])
+                xo = unproject(xo, self.q[j])
                 xo = np.where(np.sqrt((xo**2).sum(1))[:, None] <= 4e-19 * self.xn[:, None], 0, xo)
             self.D[j] = xo
             # off, and D_j.x_k = 0 whatever r: w_j.x_k is conserved, so it keeps its sign
@@ -310,12 +188,12 @@ class _Flow:
     def step(self, Y0, h, guess):
         """Collocation step: stage values, derivatives, end value, tail; None if not convergent."""
         F, last = guess, None
-        Z = h * (QUAD @ F)
+        Z = h * (GAUSS.quad @ F)
         if not np.abs(Z).max() < 50:
             return None
         for it in range(40):
             F, r = self.rhs(Y0 + Z)
-            Zn = h * (QUAD @ F)
+            Zn = h * (GAUSS.quad @ F)
             diff = np.abs(Zn - Z).max()
             Z = Zn
             if diff <= 3e-19 or (
@@ -327,8 +205,8 @@ class _Flow:
             last = diff
         else:
             return None
-        Y1 = Y0 + h * (B @ F)
-        tail = np.abs(COEF[-2:] @ F)
+        Y1 = Y0 + h * (GAUSS.weights @ F)
+        tail = np.abs(GAUSS.coef[-2:] @ F)
         return dict(h=h, F=F, Y=Y0 + Z, r=r, Y1=Y1, err=h * tail.max())
 
     def tidy(self, Y):
@@ -336,7 +214,7 @@ class _Flow:
         m, d = self.m, self.d
         u = Y[m:].reshape(m, d).copy()
         for j, q in self.q.items():
-            u[j] = _unproject(u[j], q)
+            u[j] = unproject(u[j], q)
         u /= np.sqrt((u**2).sum(1))[:, None]
         return np.concatenate([Y[:m], u.ravel()])
 
@@ -379,70 +257,7 @@ class _Flow:
         r1 = self.residual(st["Y1"][: self.m], st["Y1"][self.m :].reshape(self.m, self.d))
         Y = np.concatenate([Y0[None], st["Y"], st["Y1"][None]])
         E, noise = self.margins(Y, np.concatenate([r0[None], st["r"], r1[None]]))
-        lo, hi = E.min(0), E.max(0)
-        cand = np.nonzero(lo < 0.25 * (hi - lo) + 2 * noise)[0]
-        if not len(cand):
-            return None
-        V = GRID_M @ E[:, cand]
-        firsts = []
-        for c in range(len(cand)):
-            v, nz = V[:, c], noise[cand[c]]
-            bad = np.nonzero(v < -nz)[0]
-            tau = GRID[bad[0]] if len(bad) else None
-            # a dip between grid points
-            mid = np.nonzero((v[1:-1] <= v[:-2]) & (v[1:-1] <= v[2:]) & (v[1:-1] >= -nz))[0] + 1
-            for i in mid:
-                if len(bad) and i > bad[0]:
-                    break
-                top = max(v[i - 1], v[i + 1])
-                if top < 10 * nz or v[i] > top - v[i] + nz:
-                    continue
-                a, b = GRID[i - 1], GRID[i + 1]
-                for _ in range(60):
-                    t1, t2 = a + (b - a) * LD("0.381966"), a + (b - a) * LD("0.618034")
-                    if _row(t1) @ E[:, cand[c]] < _row(t2) @ E[:, cand[c]]:
-                        b = t2
-                    else:
-                        a = t1
-                if _row((a + b) / 2) @ E[:, cand[c]] < -nz:
-                    tau = (a + b) / 2
-                    break
-            if tau is not None:
-                pos = np.nonzero((v > nz) & (GRID < tau))[0]
-                firsts.append((tau, GRID[pos[-1]] if len(pos) else None, cand[c]))
-        if not firsts:
-            return None
-        start = [c for tau, a, c in firsts if a is None]
-        if start:
-            return "start", start
-        earliest = min(f[0] for f in firsts)
-        best = None
-        for tau, a, c in firsts:
-            if a < earliest:
-                t = self._root(E[:, c], a, tau)
-                if best is None or t < best[0]:
-                    best = (t, c)
-        return "root", best[1], best[0], _slope(E[:, best[1]], best[0])
-
-    @staticmethod
-    def _root(v, a, b):
-        fa, fb, side = _row(a) @ v, _row(b) @ v, 0
-        for _ in range(100):
-            t = (a * fb - b * fa) / (fb - fa)
-            ft = _row(t) @ v
-            if ft == 0 or abs(b - a) < 1e-18 or not a < t < b:
-                break
-            if ft * fb > 0:
-                b, fb = t, ft
-                fa = fa / 2 if side == -1 else fa
-                side = -1
-            else:
-                a, fa = t, ft
-                fb = fb / 2 if side == 1 else fb
-                side = 1
-            if abs(ft) < 1e-19:
-                break
-        return t
+        return GAUSS.first(E, noise)
 
     def change(self, j, k, to, Y, r, log):
         """The event of neuron j at kink k: new pattern."""
@@ -556,11 +371,11 @@ def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
         """Stage derivatives from the last series (in tau of its step), else constant."""
         if prev is None:
             F, _ = f.rhs(Y[None])
-            return np.repeat(F, STAGES, 0)
+            return np.repeat(F, GAUSS.stages, 0)
         start, length, cf = prev
-        tau = (t - start + h * C) / length
-        order = STAGES if tau[-1] <= LD(1.02) else min(STAGES, 7)
-        P = np.array(_legendre(order - 1, tau)[:order]).T
+        tau = (t - start + h * GAUSS.nodes) / length
+        order = GAUSS.stages if tau[-1] <= LD(1.02) else min(GAUSS.stages, 7)
+        P = np.array(legendre(order - 1, tau)[:order]).T
         return P @ cf[:order]
 
     def trial(h):
@@ -580,7 +395,7 @@ def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
 
     def keep(st):
         nonlocal prev
-        prev = (t, st["h"], COEF @ st["F"])
+        prev = (t, st["h"], GAUSS.coef @ st["F"])
 
     def rests():
         for j, k in f.rest_changed(res(Y)):
@@ -623,12 +438,12 @@ def solve(x, y, sign, log_w, u, kappa, times, tol=1e-16, reach=6.0):
                     raise RuntimeError(f"Picard iteration fails at t={t}")
                 continue
             if st["err"] > 4 * tol:
-                hctl = h * max(LD(0.2), 0.9 * (tol / st["err"]) ** (LD(1) / STAGES))
+                hctl = h * max(LD(0.2), 0.9 * (tol / st["err"]) ** (LD(1) / GAUSS.stages))
                 keep(st)
                 continue
             grow = min(
                 LD(2 if steps[0] > calm else 1),
-                0.9 * (tol / max(st["err"], LD(1e-30))) ** (LD(1) / STAGES),
+                0.9 * (tol / max(st["err"], LD(1e-30))) ** (LD(1) / GAUSS.stages),
             )
             if not (whole and grow >= 1):
                 hctl = h * grow

@@ -1,0 +1,123 @@
+"""Random problems of every kind that the engine claims, each from its name and a seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .inclusion import Path, solve
+from .losses import Loss
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data x (n, d) and y (n, C), a loss, a slope, and blocks exp(log_scale_j) theta_j."""
+
+    x: np.ndarray
+    y: np.ndarray
+    loss: str
+    reduction: str
+    scale: float
+    slope: float
+    theta: np.ndarray
+    log_scale: np.ndarray
+    times: tuple[float, ...]
+
+    @property
+    def factor(self) -> float:
+        return self.scale / len(self.x) if self.reduction == "mean" else self.scale
+
+    @property
+    def outputs(self) -> int:
+        return self.y.shape[1]
+
+    def reference(self, times=None, **options) -> Path:
+        """The event-located flow in 80-bit floats."""
+        return solve(
+            self.x,
+            Loss(self.loss, self.y, self.factor),
+            self.slope,
+            self.theta,
+            self.log_scale,
+            self.times if times is None else times,
+            self.outputs,
+            **options,
+        )
+
+
+DATA = ("gaussian", "orthogonal", "repeated", "opposite", "zero", "coplanar", "crowded")
+STARTS = ("balanced", "unbalanced", "dominated")
+
+
+def inputs(kind: str, n: int, d: int, rng) -> np.ndarray:
+    """n inputs in R^d. "coplanar": triples in planes of R^3, so that three kinks share a line;
+    "crowded": more inputs than dimensions on few directions, both signs."""
+    x = rng.standard_normal((n, d))
+    if kind == "orthogonal":
+        q = np.linalg.qr(rng.standard_normal((max(n, d), max(n, d))))[0]
+        x = q[:n, :d] * rng.uniform(0.5, 2.0, n)[:, None]
+    elif kind == "repeated":
+        x[n // 2 :] = x[: n - n // 2] * rng.uniform(0.5, 2.0, n - n // 2)[:, None]
+    elif kind == "opposite":
+        x[n // 2 :] = -x[: n - n // 2] * rng.uniform(0.5, 2.0, n - n // 2)[:, None]
+    elif kind == "zero":
+        x[0] = 0.0
+    elif kind == "coplanar":
+        for first in range(0, n - 2, 3):
+            x[first + 2] = x[first : first + 2].T @ rng.uniform(-1.5, 1.5, 2)
+    elif kind == "crowded":
+        x = rng.standard_normal((d + 1, d))[rng.integers(0, d + 1, n)]
+        x *= (rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 2.0, n))[:, None]
+    return x
+
+
+def labels(kind: str, loss: str, n: int, outputs: int, rng) -> np.ndarray:
+    """Labels (n, C); classes as +-1, or one-hot for the cross-entropy."""
+    if loss == "cross_entropy":
+        return np.eye(outputs)[rng.integers(0, outputs, n)]
+    y = rng.standard_normal((n, outputs))
+    if loss in ("logistic", "exponential"):
+        y = np.sign(y)
+    if kind == "one sign":
+        y = np.abs(y)
+    elif kind == "a zero":
+        y[0] = 0.0
+    return y
+
+
+def start(kind: str, m: int, d: int, outputs: int, rng) -> np.ndarray:
+    """Blocks (m, C + d): |a| = |w|, independent Gaussians, or |a| at most a fifth of |w|."""
+    w = rng.standard_normal((m, d))
+    a = rng.standard_normal((m, outputs))
+    size = np.linalg.norm(w, axis=1) / np.linalg.norm(a, axis=1)
+    if kind == "balanced":
+        a *= size[:, None]
+    elif kind == "dominated":
+        a *= (size * rng.uniform(0.02, 0.2, m))[:, None]
+    return np.concatenate([a, w], axis=1)
+
+
+def case(
+    seed: int,
+    *,
+    n: int = 5,
+    d: int = 3,
+    m: int = 8,
+    data: str = "gaussian",
+    label: str = "any",
+    loss: str = "square",
+    slope: float = 0.0,
+    begin: str = "balanced",
+    outputs: int = 1,
+    log10_scale: float = -2.0,
+    times: tuple[float, ...] = (1.0, 3.0, 8.0),
+) -> Case:
+    """A random problem. Directions of the start are rounded to unit vectors of floats."""
+    rng = np.random.default_rng([seed, n, d, outputs])
+    x = inputs(data, n, d, rng)
+    y = labels(label, loss, n, outputs, rng)
+    theta = start(begin, m, d, outputs, rng)
+    norm = np.linalg.norm(theta, axis=1)
+    log_scale = np.log(norm) + log10_scale * np.log(10.0)
+    reduction = "mean" if seed % 2 else "sum"
+    scale = 1.0 if reduction == "mean" else 1.0 / n
+    return Case(x, y, loss, reduction, scale, slope, theta / norm[:, None], log_scale, times)
