@@ -1,4 +1,28 @@
-"""The neural correlation function of a block and its Clarke subdifferential."""
+"""The neural correlation function of a block, its Clarke subdifferential and its KKT points."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._two_layer import kkt_distance as kkt_distance
 from ._two_layer import ncf as ncf
+
+if TYPE_CHECKING:
+    from ._points import KKTPoint as KKTPoint
+    from ._points import KKTSet as KKTSet
+    from ._squared_points import squared_points as squared_points
+    from ._two_layer_points import two_layer_points as two_layer_points
+
+_HOME = {
+    "KKTPoint": "._points",
+    "KKTSet": "._points",
+    "squared_points": "._squared_points",
+    "two_layer_points": "._two_layer_points",
+}
+
+__all__ = ["kkt_distance", "ncf", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from ._bends import bends
+from ._subdifferential import least_norm
+
 #: A neuron of unit norm with |w.x_k| at most this times |x_k| lies on the kink of example k.
 ON_KINK = 1e-11
 
@@ -31,8 +34,8 @@ def kkt_distance(
     r"""How far each direction is from a KKT point of the NCF on the unit sphere.
 
     The distance $\mathrm{dist}(0, (I - vv^T)\,\partial N_z(v))$ with Clarke's subdifferential:
-    on kinks $w \cdot x_k = 0$ the least-norm element over the multipliers in [slope, 1] is taken,
-    parallel examples sharing one.
+    on kinks $w \cdot x_k = 0$ the least-norm element is taken, parallel examples sharing one
+    multiplier. At w = 0 every kink meets; there all that bend the NCF are taken into account.
 
     **Arguments:**
 
@@ -41,44 +44,24 @@ def kkt_distance(
     - `residual`: the vector z, shape `(n,)`.
     - `slope`: of the activation for negative arguments.
     """
-    from scipy.optimize import lsq_linear
-
-    size = np.linalg.norm(x, axis=1)
-    live = size > 0
-    unit = np.zeros_like(x)
-    unit[live] = x[live] / size[live, None]
+    bent = bends(x, residual, 1, slope)
+    t = direction[:, 1:] @ bent.normal.T
+    on = np.abs(t) <= ON_KINK * np.linalg.norm(direction[:, 1:], axis=1, keepdims=True)
+    side = np.where(on, 0.0, np.where(t > 0, bent.plus, bent.minus))
+    force = bent.smooth + side @ bent.normal
     distance = np.zeros(len(direction))
     for j, v in enumerate(direction):
-        a, w = v[0], v[1:]
-        z = unit @ w
-        kink = live & (np.abs(z) <= ON_KINK * np.linalg.norm(w))
-        active = np.where(z > 0, 1.0, slope) * ~kink
-        force = (residual * active) @ x
-        gradient = np.concatenate([[w @ force], a * force])
-        tangent = gradient - (gradient @ v) * v
-        if not kink.any():
-            distance[j] = np.linalg.norm(tangent)
-            continue
-        columns, lower, upper = [], [], []
-        left = list(np.nonzero(kink)[0])
-        while left:
-            k = left[0]
-            same = [i for i in left if np.linalg.norm(unit[i] - unit[k]) < 1e-12]
-            opposite = [i for i in left if np.linalg.norm(unit[i] + unit[k]) < 1e-12]
-            left = [i for i in left if i not in same and i not in opposite]
-            on = residual[same] @ size[same] - slope * (residual[opposite] @ size[opposite])
-            off = slope * (residual[same] @ size[same]) - residual[opposite] @ size[opposite]
-            if on != off:
-                column = np.concatenate([[0.0], a * unit[k]])
-                columns.append(column - (column @ v) * v)
-                lower.append(min(on, off))
-                upper.append(max(on, off))
-            else:
-                tangent = tangent + np.concatenate([[0.0], a * on * unit[k]])
-        if not columns:
-            distance[j] = np.linalg.norm(tangent)
-            continue
-        matrix = np.array(columns).T
-        solved = lsq_linear(matrix, -tangent, bounds=(lower, upper), method="bvls", tol=1e-15)
-        distance[j] = np.linalg.norm(tangent + matrix @ solved.x)
+        held = np.flatnonzero(on[j])
+        gradient = np.concatenate([[v[1:] @ force[j]], v[0] * force[j]])
+        columns = np.zeros((len(held), len(v)))
+        columns[:, 1:] = v[0] * bent.normal[held]
+        # <v, g> is the same for every g in the subdifferential, by Euler's identity.
+        element, _ = least_norm(
+            gradient - (gradient @ v) * v,
+            columns - (columns @ v)[:, None] * v,
+            bent.normal[held],
+            bent.minus[held],
+            bent.plus[held],
+        )
+        distance[j] = np.linalg.norm(element)
     return distance
