@@ -398,3 +398,34 @@ def test_an_interrupt_keeps_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -
     solution = pf.gradient_flow(two_points(), stop=pf.Stop(time=15.0), record_times=[1.0, 14.0])
     assert solution.status == "interrupted"
     assert 4.0 < solution.final.time[0] < 15.0 and len(solution.recorded) == 1
+
+
+def test_times_beyond_the_floats_are_reached() -> None:
+    # The loss is at rest, to rounding, long before e^1e6; what was recorded there is the end.
+    solution = pf.gradient_flow(
+        two_points(),
+        stop=pf.Stop(log_time=1e6),
+        record_times=[3.0],
+        record_log_times=[2.0, 800.0, 2e6],
+    )
+    assert solution.status == "ok" and solution.stop_reason == "log_time"
+    assert solution.final.log_time[0] == 1e6 and np.isinf(solution.final.time[0])
+    np.testing.assert_array_equal(solution.recorded.log_time, [np.log(3.0), 2.0, 800.0])
+    entries = solution.summary()["recorded"]
+    assert [e["time"] for e in entries] == [3.0, float(np.exp(2.0)), None, None]
+    assert [e["log_time"] for e in entries] == [np.log(3.0), 2.0, 800.0, 2e6]
+    assert entries[2]["loss"] is not None and entries[3]["loss"] is None
+    again = solution.evaluate([3.0], log_times=[2.0])
+    np.testing.assert_allclose(again.weights(), solution.recorded.weights()[:2], atol=1e-9)
+
+
+def test_a_loss_below_rounding_ends_at_rest() -> None:
+    solution = pf.gradient_flow(two_points(), stop=pf.Stop(log_loss=-1e6))
+    assert solution.status == "at_rest" and solution.final.log_loss[0] < -60.0
+
+
+def test_the_gradient_at_a_vanishing_start_is_known_in_logs() -> None:
+    start = pf.gradient_flow(two_points(log10_scale=-1000), stop=pf.Stop(time=1.0)).trajectory
+    assert start.grad_norm[0] == 0.0
+    # |grad l| is of the order of the weights' norm times the residual's correlation.
+    assert abs(start.log_grad_norm[0] - start.log_param_norm[0]) < 3.0

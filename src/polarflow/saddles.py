@@ -1,27 +1,25 @@
-r"""Saddles that a flow visits, read off its visits.
+r"""Saddles that a flow visits, read off its visits (`flow/_visits.py` has their definition).
 
-A *visit* is an interval of time in which
-$|\nabla l|^2 \le 0.01 \, \Lambda(r) \, l$ with $\Lambda(r) = \|X\|_2 |r|$: the loss decays slowly
-compared with the fastest growth $\Lambda$ that any unit neuron can have under the residual r.
-Blocks enter $|\nabla l|$ with their own size, so that only the macroscopic ones count. While the
-flow leaves a saddle along a growing block, the loss has fallen by about one per cent when the
-visit ends. Convergence to zero loss is no visit (there $|\nabla l|^2 / l$ keeps its size while
-$\Lambda \to 0$), unless the run ends at rest. Two intervals between which the loss
-falls by less than 5 per cent are one; one in which it falls by more than a fifth is a slow valley
-and no saddle. The definition names only the state, and the ends
-are located by root-finding, so that it doesn't depend on the steps taken.
+Blocks enter the gradient with their own size, so that only the macroscopic ones count in a visit.
+While the flow leaves a saddle along a growing block, the loss has fallen by about one per cent
+when the visit ends. Convergence to zero loss is no visit (there $|\nabla l|^2 / l$ keeps its size
+while $\Lambda \to 0$), unless the run ends at rest.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
 
-from .flow import AT_REST, FlowRecord, Visit
-from .ncf import kkt_distance, ncf
+from .flow import AT_REST, FlowRecord, Snapshot, Visit
+from .losses import MarginLoss
 
-#: A block is active at a saddle if |a_j||w_j| exceeds this share of the sum over all blocks and
-#: the loss feels it; residuals below RESIDUAL times the labels count as zero.
+#: A block is active at a saddle if exp(L log_norm), L its order, exceeds this share of the largest,
+#: and a prediction exceeds FELT times the labels (times 1 for losses of classification).
 _ACTIVE_SHARE = 1e-4
+_FELT = 1e-3
+#: A residual below this share of that of the zero network counts as zero.
 _RESIDUAL = 1e-6
 
 
@@ -37,7 +35,7 @@ class Saddle:
     - `loss`, `grad_norm`, `residual_norm`: at the closest approach, |r| with r = -dl/dh.
     - `active_blocks`: the number of blocks that are not microscopic there.
     - `kkt_residual`: the largest over living microscopic blocks, on leaving, of
-      dist(0, (I - vv^T) dN_r(v)) / (2 max |N_r|), the maximum over the same blocks. At the end of
+      dist(0, (I - vv^T) dN_r(v)) / (L max |N_r|), the maximum over the same blocks. At the end of
       a run that ended at rest, there. None where the saddle was not left, the residual vanishes
       or no microscopic block lives.
     """
@@ -59,41 +57,57 @@ def _log(time: float | None) -> float | None:
 
 
 def _saddle(record: FlowRecord, index: int, visit: Visit) -> Saddle:
-    engine = record.engine
-    problem = engine.problem
     closest, leave = visit.closest, visit.leave
-    x, y = problem.data.x, problem.data.y
-    with np.errstate(under="ignore"):
-        size = np.exp(2.0 * engine.log_norm(closest.state)) / 2.0
-    felt = np.linalg.norm(x, axis=1).max(initial=0.0) * size > 1e-3 * np.abs(y).max(initial=0.0)
-    active = (size > _ACTIVE_SHARE * size.sum()) & (felt | (closest.rest > 0.1))
-    kkt = None
     at = leave
     if at is None and record.stop_reason in AT_REST:
         at = record.snapshots[-1]
-    scale = engine.factor * float(np.linalg.norm(y))
-    if at is not None and float(np.linalg.norm(at.residual)) > _RESIDUAL * scale:
-        force = engine.field(at.state, count=False).force
-        living = ~active & (np.linalg.norm(force, axis=1) > engine.rounding_speed(at.prediction))
-        if living.any():
-            v = engine.direction(at.state)[living]
-            slope = problem.network.slope
-            value = float(np.abs(ncf(v, x, at.residual, slope)).max())
-            if value > 0:
-                kkt = float(kkt_distance(v, x, at.residual, slope).max() / (2.0 * value))
-    time_leave = leave.time if leave is not None else None
+    active = _active(record, closest)
+    with np.errstate(over="ignore", under="ignore"):
+        residual_norm = float(np.exp(closest.log_residual))
+        grad_norm = float(np.exp(closest.log_grad_norm))
     return Saddle(
         index=index,
-        time_enter=float(visit.enter.time),
-        time_leave=None if time_leave is None else float(time_leave),
-        log_time_enter=_log(visit.enter.time),
-        log_time_leave=_log(time_leave),
-        loss=float(closest.loss),
-        grad_norm=float(closest.grad_norm),
+        time_enter=visit.enter.time,
+        time_leave=None if leave is None else leave.time,
+        log_time_enter=_finite(visit.enter.log_time),
+        log_time_leave=None if leave is None else _finite(leave.log_time),
+        loss=closest.loss,
+        grad_norm=grad_norm,
         active_blocks=int(active.sum()),
-        residual_norm=float(np.linalg.norm(closest.residual)),
-        kkt_residual=kkt,
+        residual_norm=residual_norm,
+        kkt_residual=None if at is None else _kkt_residual(record, at, active),
     )
+
+
+def _finite(log_time: float) -> float | None:
+    return log_time if np.isfinite(log_time) else None
+
+
+def _active(record: FlowRecord, at: Snapshot) -> Bool[ndarray, " m"]:
+    """The blocks that are not microscopic."""
+    problem = record.problem
+    log_size = problem.network.order * record.engine.blocks(at.state).log_norm
+    top = log_size.max()
+    if not np.isfinite(top):
+        return np.zeros(len(log_size), dtype=bool)
+    label = problem.data.y
+    unit = 1.0 if isinstance(problem.loss, MarginLoss) else np.abs(label).max(initial=0.0)
+    if np.abs(at.prediction).max(initial=0.0) <= _FELT * unit:
+        return np.zeros(len(log_size), dtype=bool)
+    return log_size > top + np.log(_ACTIVE_SHARE)
+
+
+def _kkt_residual(record: FlowRecord, at: Snapshot, active: Bool[ndarray, " m"]) -> float | None:
+    problem = record.problem
+    start, _ = problem.loss.log_residual(np.zeros(problem.prediction_shape), problem.data.y)
+    if not at.log_residual > start + np.log(_RESIDUAL):
+        return None
+    value, distance = record.engine.ncf(at.state)
+    living = ~active & np.isfinite(value) & np.isfinite(distance)
+    top = np.abs(value[living]).max(initial=0.0)
+    if not top > 0.0:
+        return None
+    return float(distance[living].max() / (problem.network.order * top))
 
 
 def visited_saddles(record: FlowRecord) -> tuple[Saddle, ...]:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def reporter(quiet: bool) -> Reporter:
 def news(progress: "Progress") -> str:
     """Log-time, loss and saddle, in one short line."""
     saddle = f"saddle {progress.saddles - 1}" if progress.saddles else "no saddle yet"
-    return f"ln t = {progress.log_time:8.3f}   loss = {progress.loss:.3e}   {saddle}"
+    loss = f"loss = {progress.loss:.3e}"
+    if progress.loss == 0.0 and isfinite(progress.log_loss):
+        loss = f"ln loss = {progress.log_loss:.4g}"
+    return f"ln t = {progress.log_time:8.3f}   {loss}   {saddle}"
 
 
 class _Silence:

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from math import log
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,11 +58,9 @@ def run(
     except BaseException:
         folder.discard()
         raise
-    result = solution.summary()
     summary = finite(
         {
-            **result,
-            "recorded": every_request(result["recorded"], plan.record_times),
+            **solution.summary(),
             "spec": plan.spec.given(),
             "versions": versions(),
             "seed": plan.spec.seed,
@@ -77,18 +74,6 @@ def run(
     if summary["status"] != "ok":
         return Exit.STOPPED
     return Exit.OK if whole else Exit.FAILED
-
-
-def every_request(
-    recorded: Sequence[Mapping[str, Any]], times: Sequence[float]
-) -> list[Mapping[str, Any]]:
-    """One entry for each requested time, in order; a time that was not reached has no loss."""
-    at = {entry["time"]: entry for entry in recorded}
-    nothing = dict.fromkeys(("time", "log_time", "loss", "log_loss", "param_norm"))
-    return [
-        at.get(time, {**nothing, "time": time, "log_time": log(time) if time > 0 else None})
-        for time in times
-    ]
 
 
 def keep(folder: RunFolder, solution: "Solution", summary: dict[str, Any]) -> bool:

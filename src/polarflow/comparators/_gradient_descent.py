@@ -188,15 +188,19 @@ def _trajectory(
         grad_w = a[:, :, None] * force
         grad_a = np.einsum("tjd,tjd->tj", w, force)
         grad_norm = np.sqrt(np.sum(grad_w**2, axis=(1, 2)) + np.sum(grad_a**2, axis=1))
-        loss = problem.loss.value(prediction, y)
-        log_loss = np.log(loss)
+        log_residual, _ = problem.loss.log_residual(prediction, y)
+        loss, log_loss = problem.loss.value(prediction, y), problem.loss.log_value(prediction, y)
+        log_time = np.log(time)
+        log_grad_norm = np.log(grad_norm)
     return Trajectory(
         time=np.asarray(time, dtype=float),
+        log_time=log_time,
         log_norm=log_norm,
         direction=direction,
         loss=loss,
         log_loss=log_loss,
-        grad_norm=grad_norm,
+        log_grad_norm=log_grad_norm,
+        log_residual=log_residual,
         prediction=prediction,
         output=np.empty((len(time), 0)),
     )

@@ -7,7 +7,7 @@ that may leave the range of floats are natural logarithms.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -79,7 +79,11 @@ class Measure:
         return 2.0 * self.log_grad_norm - self.log_rate - self.log_loss
 
 
-class Window(Protocol):
+S = TypeVar("S", bound=State)
+S_co = TypeVar("S_co", bound=State, covariant=True)
+
+
+class Window(Protocol[S_co]):
     """A proposed advance from one state: states at any offset inside it are cheap.
 
     Offsets count in the window's own clock, from 0 to `length`; time grows strictly with them.
@@ -94,42 +98,42 @@ class Window(Protocol):
     def offsets(self, samples: int) -> ndarray:
         """About so many offsets at which the window is worth recording; the last is `length`."""
 
-    def states(self, offsets: ndarray) -> Sequence[State]:
+    def states(self, offsets: ndarray) -> Sequence[S_co]:
         """States at increasing positive offsets."""
 
     def accept(self, offset: float) -> None:
         """Count what happens up to an offset as done; called once for a window that is used."""
 
 
-class Engine(Protocol):
+class Engine(Protocol[S]):
     """Advances one problem; counts what it does."""
 
     evaluations: float
 
-    def initial(self) -> State:
+    def initial(self) -> S:
         """The state at time zero."""
 
-    def advance(self, state: State, end: float) -> Window:
+    def advance(self, state: S, end: float) -> Window[S]:
         """A window from a state.
 
         It may reach beyond the log time `end` (inf if there is none): the driver cuts it there.
         An engine that can does better to end it there itself.
         """
 
-    def measure(self, states: Sequence[State]) -> list[Measure]:
+    def measure(self, states: Sequence[S]) -> list[Measure]:
         """What is measured at states. The driver counts those that it needs to go on."""
 
-    def blocks(self, state: State) -> BlockState:
+    def blocks(self, state: S) -> BlockState:
         """The weights in polar form."""
 
-    def ncf(self, state: State) -> tuple[ndarray, ndarray]:
+    def ncf(self, state: S) -> tuple[ndarray, ndarray]:
         """The NCF N_r(v_j) of every block under the state's residual r, and its KKT distance.
 
         Both shape `(m,)`: N_r(v_j), and dist(0, (I - vv^T) dN_r(v)) at v_j; nan for blocks that
         don't live, whose velocity is zero to rounding.
         """
 
-    def distance(self, before: State, after: State) -> float:
+    def distance(self, before: S, after: S) -> float:
         """How far apart two states are in a picture: `polar_distance`, or a cheaper form of it."""
 
     def restart(self) -> None:

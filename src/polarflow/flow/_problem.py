@@ -22,6 +22,11 @@ class Problem:
     initial: BlockState
     loss: Loss
 
+    @property
+    def prediction_shape(self) -> tuple[int, ...]:
+        """The shape of the network's values at the examples: `(n,)`, or `(n, C)`."""
+        return (self.data.examples,)
+
 
 def problem(
     data: Data, network: TwoLayer, initial: BlockState, *, loss: Loss | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..errors import PolarflowError
+from ._snapshot import NEVER, Moment
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,14 @@ class Stop:
         if self.max_saddles is not None and self.max_saddles < 1:
             raise PolarflowError(f"flow.max_saddles is {self.max_saddles}; it must be at least 1.")
 
-    def end_time(self) -> tuple[float, str]:
-        """The time that ends the run, infinite if none is given, and the condition's name."""
-        ends = [(np.inf, "time")]
+    def end(self) -> tuple[Moment, str]:
+        """The moment that ends the run, `NEVER` if none is given, and the condition's name."""
+        ends = [(NEVER, "time")]
         if self.time is not None:
-            ends.append((float(self.time), "time"))
+            ends.append((Moment.of_time(self.time), "time"))
         if self.log_time is not None:
-            # A time beyond the floats is never reached while anything moves.
-            end = float(np.exp(self.log_time)) if self.log_time < 709.0 else np.inf
-            ends.append((end, "log_time"))
-        return min(ends)
+            ends.append((Moment.of_log_time(self.log_time), "log_time"))
+        return min(ends, key=lambda end: end[0].log_time)
 
     def lowest_loss(self) -> tuple[float, str]:
         """The loss that ends the run as a logarithm, -inf if none is given, and its name."""

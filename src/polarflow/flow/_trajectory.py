@@ -13,32 +13,38 @@ from ..networks import BlockState
 class Trajectory:
     """The flow at T times.
 
+    Sizes are kept as natural logarithms; a number that a float can't hold is 0 or inf.
+
     **Attributes:**
 
-    - `time`: flow times, shape `(T,)`.
+    - `time`, `log_time`: flow times and their logarithms, shape `(T,)`.
     - `log_norm`, `direction`: the blocks in polar form, shapes `(T, m)` and `(T, m, p)`.
-    - `loss`, `log_loss`, `grad_norm`: the loss, its natural logarithm and |grad|, shape `(T,)`.
-    - `prediction`: the network at the examples, shape `(T, n)`.
-    - `output`: the network at the recorded inputs, shape `(T, q)`; q may be 0.
+    - `loss`, `log_loss`: the loss, and its logarithm, nan where it is negative; shape `(T,)`.
+    - `log_grad_norm`, `log_residual`: of the norms of the loss's gradient and of the residual,
+      shape `(T,)`.
+    - `prediction`: the network at the examples, shape `(T, n)`, or `(T, n, C)` with C outputs.
+    - `output`: the network at the recorded inputs, `(T, q)` or `(T, q, C)`; q may be 0.
     """
 
     time: Float[ndarray, " T"]
+    log_time: Float[ndarray, " T"]
     log_norm: Float[ndarray, "T m"]
     direction: Float[ndarray, "T m p"]
     loss: Float[ndarray, " T"]
     log_loss: Float[ndarray, " T"]
-    grad_norm: Float[ndarray, " T"]
-    prediction: Float[ndarray, "T n"]
-    output: Float[ndarray, "T q"]
+    log_grad_norm: Float[ndarray, " T"]
+    log_residual: Float[ndarray, " T"]
+    prediction: Float[ndarray, "T n *C"]
+    output: Float[ndarray, "T q *C"]
 
     def __len__(self) -> int:
         return len(self.time)
 
     @property
-    def log_time(self) -> Float[ndarray, " T"]:
-        """Natural logarithms of the times; -inf at zero."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.time)
+    def grad_norm(self) -> Float[ndarray, " T"]:
+        """The norm of the gradient of the loss."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(self.log_grad_norm)
 
     @property
     def log_param_norm(self) -> Float[ndarray, " T"]:

@@ -40,6 +40,12 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
         "loss": variable("time", path.loss, "loss"),
         "log_loss": variable("time", path.log_loss, "logarithm of the loss", "nat"),
         "grad_norm": variable("time", path.grad_norm, "norm of the gradient of the loss"),
+        "log_grad_norm": variable(
+            "time", path.log_grad_norm, "logarithm of the norm of the gradient", "nat"
+        ),
+        "log_residual": variable(
+            "time", path.log_residual, "logarithm of the norm of the residual", "nat"
+        ),
         "log_norm": variable("time block", path.log_norm, "logarithm of the block's norm", "nat"),
         "direction": variable("time block parameter", path.direction, "direction of the block"),
         "prediction": variable("time example", path.prediction, "network at the examples"),

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ..flow import FlowRecord, Problem, Trajectory
+from ..flow import FlowRecord, Moment, Problem, Trajectory
 from ..saddles import Saddle
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Events:
-    """How often neurons met kinks: crossings, entries into slides, branchings."""
+    """How often neurons met kinks: crossings, entries into slides, branchings.
 
-    crossings: int
-    slides: int
-    branchings: int
+    None where the engine doesn't locate kinks.
+    """
+
+    crossings: int | None
+    slides: int | None
+    branchings: int | None
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,15 @@ class Solution:
     - `status`: `"ok"`, or the kind of what kept the flow from going on.
     - `stop_reason`: the stop that ended it (`"time"`, `"loss"`, ...), or the status.
     - `message`: a sentence about the status; empty if all is well.
+    - `notes`: sentences about what the result doesn't say.
+    - `requests`: the times asked for, in that order.
     - `trajectory`: the flow at times dense where it moves.
-    - `recorded`: the flow at exactly the requested times.
+    - `recorded`: the flow at exactly the requested times, those after the end left out.
     - `final`: the flow at its end, a trajectory of length one.
     - `saddles`: the saddles visited, in order.
     - `events`, `work`: counts.
     - `balancedness_drift`: the largest relative change of |a|^2 - |w|^2 in one step, before the
-      balance is restored exactly.
+      balance is restored exactly; None for networks that don't keep one.
     - `inputs`: where the learned function was recorded, shape `(q, d)`, bias included.
     """
 
@@ -65,24 +70,36 @@ class Solution:
     status: str
     stop_reason: str
     message: str
+    notes: tuple[str, ...]
+    requests: tuple[Moment, ...]
     trajectory: Trajectory
     recorded: Trajectory
     final: Trajectory
     saddles: tuple[Saddle, ...]
     events: Events
     work: Work
-    balancedness_drift: float
+    balancedness_drift: float | None
     inputs: Float[ndarray, "q d"]
     _record: FlowRecord
 
-    def evaluate(self, times: Sequence[float] | ndarray) -> Trajectory:
+    def evaluate(
+        self,
+        times: Sequence[float] | ndarray = (),
+        *,
+        log_times: Sequence[float] | ndarray = (),
+    ) -> Trajectory:
         """The flow at any times of the run, as exact as the run itself.
 
-        It is followed again from the nearest recorded state.
+        It is followed again from the nearest recorded state. Times given by their natural
+        logarithms come last.
 
         **Raises:** `PolarflowError` for a time outside the run.
         """
-        snapshots = self._record.evaluate(np.asarray(times, dtype=float).reshape(-1))
+        moments = [
+            *(Moment.of_time(t) for t in np.asarray(times, dtype=float).reshape(-1).tolist()),
+            *(Moment.of_log_time(t) for t in np.asarray(log_times, dtype=float).tolist()),
+        ]
+        snapshots = self._record.evaluate(moments)
         return self._record.trajectory(snapshots, self.inputs)
 
     def to_xarray(self) -> "xarray.Dataset":
@@ -97,14 +114,19 @@ class Solution:
         final["grad_norm"] = _number(self.final.grad_norm[0])
         final["predictions"] = [_number(v) for v in self.final.prediction[0]]
         final["outputs"] = [_number(v) for v in self.final.output[0]]
+        reached = iter(range(len(self.recorded)))
         entries = []
-        for i in range(len(self.recorded)):
-            entry = _entry(self.recorded, i)
-            entries.append({k: entry[k] for k in _RECORDED})
+        for moment in self.requests:
+            if moment in self._record.recorded:
+                entry = _entry(self.recorded, next(reached))
+            else:
+                entry = {"time": _number(moment.time), "log_time": _number(moment.log_time)}
+            entries.append({key: entry.get(key) for key in _RECORDED})
         return {
             "status": self.status,
             "stop_reason": self.stop_reason,
             "message": self.message,
+            "notes": list(self.notes),
             "final": final,
             "recorded": entries,
             "saddles": [{key: _number(asdict(s)[key]) for key in _SADDLE} for s in self.saddles],

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ class Plan:
     - `spec`: the spec as resolved: with the width of a start that was read, and absolute paths.
     - `problem`: data, network, start and loss.
     - `stop`: what ends the run.
-    - `record_times`: flow times, in the order asked for; infinite beyond what a float can hold.
+    - `record_times`, `record_log_times`: flow times asked for, or their natural logarithms.
     - `inputs`: inputs `(q, d)`, bias included, at which the learned function is wanted, or None.
     """
 
@@ -39,6 +38,7 @@ class Plan:
     problem: "Problem"
     stop: "Stop"
     record_times: tuple[float, ...]
+    record_log_times: tuple[float, ...]
     inputs: ndarray | None
 
     def solve(self, progress: "Callable[[Progress], None] | None" = None) -> "Solution":
@@ -50,7 +50,8 @@ class Plan:
             stop=self.stop,
             rtol=self.spec.flow.rtol,
             branching=self.spec.flow.branching,
-            record_times=[time for time in self.record_times if isfinite(time)],
+            record_times=self.record_times,
+            record_log_times=self.record_log_times,
             points=self.spec.record.points,
             inputs=self.inputs,
             progress=progress,
@@ -80,11 +81,14 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
         task = problem(data, network, initial, loss=loss)
         stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
     record = spec.record
-    times = record.times or ()
-    if record.log_times is not None:
-        with np.errstate(over="ignore"):
-            times = tuple(np.exp(record.log_times).tolist())
-    return Plan(_absolute(spec, folder), task, stop, times, _inputs(spec, data, path))
+    return Plan(
+        _absolute(spec, folder),
+        task,
+        stop,
+        record.times or (),
+        record.log_times or (),
+        _inputs(spec, data, path),
+    )
 
 
 def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, BlockState]":

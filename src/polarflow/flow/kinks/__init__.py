@@ -3,5 +3,4 @@
 from ._engine import KinkExactEngine as KinkExactEngine
 from ._error import CapError as CapError
 from ._state import KinkState as KinkState
-from ._state import Measure as Measure
 from ._state import Plateau as Plateau

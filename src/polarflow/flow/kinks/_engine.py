@@ -1,10 +1,14 @@
 """The kink-exact engine: states, the field on them, windows and jumps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from ...ncf import kkt_distance, ncf
+from ...networks import BlockState
+from .._engine import Halt, Measure
 from .._problem import Problem
 from ._error import CapError
 from ._geometry import arrangement
@@ -25,7 +29,7 @@ from ._patterns import (
     plane_forces,
     start_on_kink,
 )
-from ._state import Field, KinkState, Measure, Plateau, Series, Tally
+from ._state import Field, KinkState, Plateau, Series, Tally
 from ._stiff import StiffSolver, kernel
 from ._window import coupled_series, measure_state, predict, speeds, window_events, window_states
 
@@ -57,16 +61,31 @@ class Window:
         self.motion = motion
         self.defect = 0.0
         self.tally = Tally(np.zeros(4, dtype=np.int64), 0.0)
-        self.samples = np.zeros(0)
+        self.fastest = 0.0
+        self._asked = 0.0
+
+    def offsets(self, samples: int) -> ndarray:
+        """Times at which it is recorded; a jump moves most at its beginning."""
+        even = np.linspace(0.0, self.length, samples + 1)[1:]
+        fastest = self.fastest
+        if not isinstance(self.motion, Plateau) or not 0.0 < fastest < np.inf:
+            return even
+        early = np.geomspace(min(0.05 / fastest, 0.5 * self.length), self.length, 24)[:-1]
+        return np.unique(np.concatenate([early, np.linspace(0.0, self.length, 13)[1:]]))
 
     def states(self, offsets: ndarray) -> list[KinkState]:
         """States at increasing times after the window's start, the last at most its length."""
-        return self.engine._states(self, np.asarray(offsets, dtype=float))
+        offsets = np.asarray(offsets, dtype=float)
+        self._asked = float(offsets[-1])
+        return self.engine._states(self, offsets)
 
-    def accept(self, tally: Tally) -> None:
-        """Count what happened up to some states of this window as done."""
-        self.engine.counts += tally.counts[:3]
-        self.engine.evaluations += tally.counts[3] / self.engine.blocks
+    def accept(self, offset: float) -> None:
+        """Count what happened up to an offset as done."""
+        if self._asked != offset:
+            self.states(np.array([offset]))
+        tally = self.tally
+        self.engine.met += tally.counts[:3]
+        self.engine.evaluations += tally.counts[3] / self.engine.width
         self.engine.drift = max(self.engine.drift, tally.drift)
 
 
@@ -88,8 +107,8 @@ class KinkExactEngine:
         self.planes = arrangement(x, problem.network.slope)
         self.factor = problem.loss.factor(len(y))
         self.label = np.ascontiguousarray(y, dtype=float)
-        self.blocks = problem.network.width
-        self.counts = np.zeros(3, dtype=np.int64)
+        self.width = problem.network.width
+        self.met = np.zeros(3, dtype=np.int64)
         self.evaluations = 0.0
         self.drift = 0.0
         largest = float(np.max(np.abs(y), initial=0.0))
@@ -150,20 +169,44 @@ class KinkExactEngine:
             if outcome == CAPPED:
                 raise CapError(f"the multipliers of neuron {j} on kink {h} at the start")
             if outcome in (CROSSED, SLID, BRANCHED):
-                self.counts[{CROSSED: 0, SLID: 1, BRANCHED: 2}[outcome]] += outcome != CROSSED
+                self.met[{CROSSED: 0, SLID: 1, BRANCHED: 2}[outcome]] += outcome != CROSSED
 
-    def log_norm(self, state: KinkState) -> ndarray:
-        """ln|(a_j, w_j)| of every block."""
-        return np.where(state.sign == 0, -np.inf, state.log_scale + 0.5 * np.log(2.0))
-
-    def direction(self, state: KinkState) -> ndarray:
-        """The unit vectors (a_j, w_j)/|(a_j, w_j)|, shape `(m, 1 + d)`."""
+    def blocks(self, state: KinkState) -> BlockState:
+        """The neurons (a_j, w_j) in polar form."""
+        log_norm = np.where(state.sign == 0, -np.inf, state.log_scale + 0.5 * np.log(2.0))
         across = np.exp(self._log_across - state.log_scale)
         w = state.w @ self.planes.basis.T + across[:, None] * self._direction_across
         direction = np.concatenate([state.sign[:, None], w], axis=1) / np.sqrt(2.0)
         zero = state.sign == 0
         direction[zero] = self.problem.initial.direction[zero]
-        return direction
+        return BlockState(log_norm, direction)
+
+    def ncf(self, state: KinkState) -> tuple[ndarray, ndarray]:
+        """N_r(v_j) of every neuron and its KKT distance, nan for neurons that don't live."""
+        here = self.field(state, count=False)
+        speed = np.linalg.norm(here.force, axis=1)
+        living = speed > self.rounding_speed(here.prediction)
+        value, distance = np.full((2, self.width), np.nan)
+        v, x = self.blocks(state).direction[living], self.problem.data.x
+        slope = self.problem.network.slope
+        value[living] = ncf(v, x, here.residual, slope)
+        distance[living] = kkt_distance(v, x, here.residual, slope)
+        return value, distance
+
+    def distance(self, before: KinkState, after: KinkState) -> float:
+        """The mean turn of the neurons, and their mean growth weighed less."""
+        turn = np.linalg.norm(after.w - before.w, axis=1).mean()
+        return float(turn + 0.02 * np.abs(after.log_scale - before.log_scale).mean())
+
+    def counts(self) -> dict[str, Any]:
+        """The events that neurons met, and the drift of their balance."""
+        crossings, slides, branchings = (int(count) for count in self.met)
+        return {
+            "crossings": crossings,
+            "slides": slides,
+            "branchings": branchings,
+            "balancedness_drift": self.drift,
+        }
 
     # -- the field ------------------------------------------------------------------------
 
@@ -207,16 +250,41 @@ class KinkExactEngine:
         loss = 0.5 / self.factor * squares
         rate = planes.spread * np.sqrt(squares)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rest = np.where(rate * loss > 0.0, square / (rate * loss), np.inf)
+            size = np.sqrt(squares)
+            unit = residual / np.where(size > 0.0, size, 1.0)[:, None]
+            gradient = 0.5 * np.log(square)
+            for i in np.flatnonzero(square < 1e-280).tolist():
+                gradient[i] = self._log_gradient(states[i])
+            logs = np.log([size, loss, rate, np.maximum(growth, 0.0)])
         return [
-            Measure(prediction[i], residual[i], *values)
-            for i, values in enumerate(
-                zip(loss.tolist(), np.sqrt(square).tolist(), rest.tolist(), growth.tolist(),
-                    strict=True)
-            )
-        ]  # fmt: skip
+            Measure(prediction[i], unit[i], logs[0, i], logs[1, i], gradient[i], *logs[2:, i])
+            for i in range(count)
+        ]
+
+    def _log_gradient(self, state: KinkState) -> float:
+        """ln|grad l| where its square underflows."""
+        force = self.field(state, count=False).force
+        radial = np.einsum("jc,jc->j", state.w, force)
+        square = (np.einsum("jc,jc->j", force, force) + radial**2) * np.abs(state.sign)
+        with np.errstate(divide="ignore"):
+            logs = 2.0 * state.log_scale + np.log(square)
+        return 0.5 * float(np.logaddexp.reduce(logs))
 
     # -- advancing ------------------------------------------------------------------------
+
+    def advance(self, state: KinkState, end: float) -> Window:
+        """A jump if there can be one, or else a window; both end at the log time `end`."""
+        if self.branching == "stop" and self.met[2]:
+            raise Halt(
+                "branching",
+                f"{self.met[2]} kinks repel a neuron that meets them: the flow is not unique "
+                'there, and branching = "stop" was asked for.',
+            )
+        longest = float(np.exp(end)) - state.time if end < 709.0 else np.inf
+        here = self.field(state)
+        window = self.jump(state, here, longest) or self.window(state, here, longest)
+        window.fastest = float(np.sqrt(np.einsum("jc,jc->j", here.force, here.force).max()))
+        return window
 
     def window(self, state: KinkState, field: Field, longest: float) -> Window:
         """A window of at most the given length: the coupled series, cut where events demand."""
@@ -288,14 +356,14 @@ class KinkExactEngine:
         share = np.exp(2.0 * state.log_scale) * np.abs(state.sign)
         moving = rate > self.rounding_speed(field.prediction)
         opposed = self._opposed(state, field, rate)
-        tiny = share * stiffness * self.blocks <= allowed * rate.max(initial=0.0)
+        tiny = share * stiffness * self.width <= allowed * rate.max(initial=0.0)
         if not (moving & ~(opposed & tiny)).any():
             return self._jump_window(state, field, field.residual, moving, longest)
         small = moving
         for _ in range(2):
             fastest = float(rate[small].max(initial=0.0))
             limit = allowed * fastest / stiffness
-            small = moving & (share <= limit / self.blocks)
+            small = moving & (share <= limit / self.width)
         if not small.any():
             return None
         fastest = float(rate[small].max())

@@ -1,6 +1,7 @@
 """States of all neurons, and what is measured on them."""
 
 from dataclasses import dataclass
+from math import inf, log
 
 from numpy import ndarray
 
@@ -20,6 +21,11 @@ class KinkState:
     sign: ndarray
     log_scale: ndarray
 
+    @property
+    def log_time(self) -> float:
+        """The natural logarithm of the time."""
+        return log(self.time) if self.time > 0.0 else -inf
+
 
 @dataclass(frozen=True)
 class Field:
@@ -28,22 +34,6 @@ class Field:
     prediction: ndarray
     residual: ndarray
     force: ndarray
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured at a state.
-
-    `rest` is |grad l|^2 / (Lambda l) with Lambda = |X| |r|, an upper bound of the speed of any
-    unit neuron; `escape` the largest growth rate of any neuron.
-    """
-
-    prediction: ndarray
-    residual: ndarray
-    loss: float
-    grad_norm: float
-    rest: float
-    escape: float
 
 
 @dataclass(frozen=True)
