@@ -129,9 +129,7 @@ def test_a_diagonal_pair_keeps_both_weights_at_any_ratio():
     """u and v are followed each by itself: splitting and joining loses neither."""
     log_u, log_v = -700.0, -400.0
     network = Diagonal(2)
-    joined = network.join(
-        [(np.array([log_u, log_v]), np.array([[1.0], [-1.0]]))], 1
-    )
+    joined = network.join([(np.array([log_u, log_v]), np.array([[1.0], [-1.0]]))], 1)
     assert joined.log_norm[0] == pytest.approx(log_v)
     (again, sign), *_ = network.split(joined, 1)
     assert np.allclose(again, [log_u, log_v], rtol=1e-14)
