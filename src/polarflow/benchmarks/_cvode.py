@@ -25,7 +25,7 @@ class _Capped(Exception):
 def _field() -> Any:
     from numba import njit
 
-    @njit("void(f8[::1], f8[::1], f8[:,::1], f8[:,::1], f8[::1], f8, f8, f8[::1])", cache=True)
+    @njit(cache=True)
     def field(state, change, x, turned, y, factor, slope, sign):
         m, (n, d) = sign.shape[0], x.shape
         rho, u = state[:m], state[m:].reshape(m, d)

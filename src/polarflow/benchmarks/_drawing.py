@@ -29,11 +29,11 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
 
 def _precision(cases: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Error in the weights against time; methods without an error stand on the upper edge."""
-    from ..plotting.style import PAGE, new_figure, save, style
+    from ..plotting.style import new_figure, save, style
 
     columns = min(COLUMNS, len(cases))
     rows = -(-len(cases) // columns)
-    figure, axes = new_figure(PAGE, 2.5 * rows + 0.3, rows, columns)
+    figure, axes = new_figure(_width(columns), 2.5 * rows + 0.3, rows, columns)
     used: dict[str, Any] = {}
     with style():
         for ax, case in zip(axes, cases, strict=False):
@@ -43,14 +43,27 @@ def _precision(cases: list[dict[str, Any]], folder: Path) -> list[Path]:
                 ax.set_visible(False)
             elif k % columns == 0:
                 ax.set_ylabel("largest error of a weight")
-        figure.legend(used.values(), used.keys(), loc="outside lower center", ncols=5)
+        figure.legend(
+            used.values(), used.keys(), loc="outside lower center", ncols=5 if columns > 1 else 2
+        )
     return save(figure, folder, "methods")
+
+
+def _width(columns: int) -> float:
+    from ..plotting.style import COLUMN, PAGE
+
+    return COLUMN if columns == 1 else PAGE
 
 
 def _case(ax: "Axes", case: dict[str, Any], used: dict[str, Any]) -> None:
     errors = [row["weight_error"] for row in case["rows"] if row["weight_error"]]
     low = min(errors, default=1e-10)
     none, ceiling = 3.0, 30.0
+    for method in (ENGINE, "compiled GD"):
+        known_rows = [r for r in case["rows"] if r["method"] == method and r["weight_error"]]
+        points = sorted((r["weight_error"], r["seconds"]) for r in known_rows)
+        colour = MARKERS[method][1]
+        ax.plot([s for _, s in points], [e for e, _ in points], color=colour, linewidth=0.8)
     for row in case["rows"]:
         marker, colour = MARKERS[row["method"]]
         known = bool(row["weight_error"])
@@ -83,11 +96,11 @@ def _case(ax: "Axes", case: dict[str, Any], used: dict[str, Any]) -> None:
 
 def _growth(scalings: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Seconds against size, with the fitted powers."""
-    from ..plotting.style import PAGE, new_figure, save, style
+    from ..plotting.style import new_figure, save, style
 
     columns = min(COLUMNS, len(scalings))
     rows = -(-len(scalings) // columns)
-    figure, axes = new_figure(PAGE, 2.4 * rows + 0.3, rows, columns)
+    figure, axes = new_figure(_width(columns), 2.4 * rows + 0.3, rows, columns)
     handles: dict[str, Any] = {}
     with style():
         for ax, scaling in zip(axes, scalings, strict=False):

@@ -37,7 +37,7 @@ AGAIN = 3.0
 WHOLE, PART = 120.0, 10.0
 """Budgets in seconds of methods with steps of fixed cost; PyTorch has a quarter of the first."""
 QUICK_WHOLE, QUICK_PART = 4.0, 1.0
-QUICK_CAP = 3000
+QUICK_CAP = 10_000
 QUICK = ("two-points", "high-dimension", "cost-scale")
 FILE = "summary.json"
 
@@ -123,7 +123,8 @@ def methods(case: Case, quick: bool) -> list[Method]:
     budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE, PART)
     torch_budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE / 4, PART)
     cap = min(case.cap, QUICK_CAP) if quick else case.cap
-    chosen = [engine(case.rtol), engine(1e-4), descent(case.step, budget)]
+    chosen = [engine(rtol) for rtol in dict.fromkeys((case.rtol, *case.more_rtols))]
+    chosen.append(descent(case.step, budget))
     if case.finer:
         chosen.append(descent(case.step / 10, budget))
     n, d = case.build().data.x.shape

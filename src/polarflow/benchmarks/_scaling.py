@@ -156,8 +156,6 @@ def measure(scaling: Scaling, quick: bool, say: Callable[[str], None]) -> dict[s
 
 
 def _row(scaling: Scaling, size: float) -> dict[str, Any]:
-    from time import perf_counter
-
     from ..comparators import gradient_descent
     from ..flow import Stop
     from ..solution import gradient_flow
@@ -170,10 +168,8 @@ def _row(scaling: Scaling, size: float) -> dict[str, Any]:
     held = bool((problem.initial.log_norm > np.log(np.finfo(float).tiny)).all())
     seconds = None
     if held:
-        gradient_descent(problem, scaling.step, 1, [1])
-        begin = perf_counter()
-        gradient_descent(problem, scaling.step, PROBE, [PROBE])
-        seconds = (perf_counter() - begin) / PROBE * time / scaling.step
+        probes = [gradient_descent(problem, scaling.step, PROBE, [PROBE]) for _ in range(3)]
+        seconds = min(probe.seconds for probe in probes) / PROBE * time / scaling.step
     return {
         "size": size,
         "seconds": solution.work.seconds,
