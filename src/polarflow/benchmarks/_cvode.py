@@ -59,7 +59,7 @@ def integrate(problem: "Problem", times: tuple[float, ...], rtol: float, cap: in
     field = _field()
     x, y = np.array(problem.data.x), np.array(problem.data.y)
     turned, sign = x.T.copy(), signs(problem)
-    factor, slope = problem.loss.factor(len(y)), problem.network.slope
+    factor, slope = problem.loss.factor(len(y)), problem.two_layer.slope
     evaluations = 0
 
     def velocity(_: float, state: np.ndarray, change: np.ndarray) -> None:

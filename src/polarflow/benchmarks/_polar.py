@@ -40,7 +40,7 @@ def outcome(
     with np.errstate(under="ignore"):
         w = np.exp(rho)[:, :, None] * u
     a = signs(problem) * np.linalg.norm(w, axis=2)
-    slope = problem.network.slope
+    slope = problem.two_layer.slope
     prediction = np.empty((len(w), len(problem.data.y)))
     for t in range(len(w)):
         z = w[t] @ problem.data.x.T

@@ -56,9 +56,9 @@ def _scaled(name: str) -> "Callable[[float], Problem]":
         setting = flow_setting(name)
         base = setting.problem(setting.seed())
         initial = balanced(
-            base.network, base.data.dimension, log10_scale=-size, seed=setting.seed()
+            base.two_layer, base.data.dimension, log10_scale=-size, seed=setting.seed()
         )
-        return problem(base.data, base.network, initial, loss=base.loss)
+        return problem(base.data, base.two_layer, initial, loss=base.loss)
 
     return build
 

@@ -26,7 +26,7 @@ def descend(
     dtype = torch.float32 if precision == "single" else torch.float64
     weights = problem.initial.weights()
     m, d = len(weights), problem.data.dimension
-    slope = problem.network.slope
+    slope = problem.two_layer.slope
     hidden = torch.nn.Linear(d, m, bias=False, dtype=dtype)
     readout = torch.nn.Linear(m, 1, bias=False, dtype=dtype)
     activation = torch.nn.LeakyReLU(slope) if slope else torch.nn.ReLU()

@@ -62,7 +62,7 @@ def integrate(problem: "Problem", times: tuple[float, ...], rtol: float, cap: in
         np.array(problem.data.x),
         np.array(problem.data.y),
         problem.loss.factor(n),
-        problem.network.slope,
+        problem.two_layer.slope,
         signs(problem),
     )
     begin = perf_counter()
