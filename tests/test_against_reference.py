@@ -1,12 +1,16 @@
-"""The engine against an independent event-located solver in 80-bit arithmetic.
+"""The engine against independent event-located solvers in 80-bit arithmetic.
 
-The reference (tests/reference/located.py) shares neither code nor method with the engine: Gauss
-collocation in polar coordinates, every event cutting the step.
+The references (tests/reference) share neither code nor method with the engine: Gauss collocation,
+every event cutting the step, in polar coordinates (`located`, balanced ReLU flows) or in scaled
+plain ones with faces enumerated (`inclusion`, every kind). tests/convergence.py makes the table
+of docs/trust.md.
 """
 
 import numpy as np
 import pytest
+from follow import NOT_YET, counts, error, follow, reference_counts
 from reference.located import solve
+from reference.problems import KINDS, case
 
 import polarflow as pf
 
@@ -73,19 +77,30 @@ def test_five_points(seed: int) -> None:
     assert weights < 1e-9 and log_norms < 1e-8 and residual < 1e-9
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("n", "d"), [(4, 5), (8, 3), (6, 2)])
-def test_random_problems(n: int, d: int, seed: int) -> None:
-    rng = np.random.default_rng([seed, n, d])
-    y = rng.standard_normal(n)
-    if seed == 1:
-        y = np.abs(y)
-    if seed == 2:
-        y[0] = 0.0
-    data = pf.Data(rng.standard_normal((n, d)), y, False, "random")
-    network = pf.TwoLayer(12)
-    problem = pf.problem(data, network, pf.balanced(network, d, scale=1e-3, seed=seed))
-    weights, log_norms, residual = compare(problem, [2.0, 8.0, 20.0], 1e-10)
-    # Once the data are fitted to rounding, multipliers are noise: events count before that.
-    compare(problem, [6.0], 1e-10, count_events=True)
-    assert weights < 1e-9 and log_norms < 1e-8 and residual < 1e-9
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in NOT_YET])
+def test_every_kind_of_problem(name: str) -> None:
+    checked = 0
+    for seed in range(2):
+        random = case(seed, **KINDS[name])
+        path = random.reference()
+        if path.count("branch"):
+            continue
+        solution = follow(random, 1e-10)
+        assert solution.status == "ok"
+        assert error(solution, path) < 2e-9
+        assert counts(solution) == reference_counts(path)
+        np.testing.assert_allclose(solution.recorded.log_loss, np.log(path.loss), atol=1e-8)
+        checked += 1
+    assert checked > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["Gaussian, n > d", "leaky, opposite inputs", "labels of one sign"]
+)
+def test_the_error_is_proportional_to_the_tolerance(name: str) -> None:
+    cases = [case(seed, **KINDS[name]) for seed in (2, 3)]
+    paths = [c.reference() for c in cases]
+    for rtol in (1e-4, 1e-6, 1e-8, 1e-10):
+        worst = max(error(follow(c, rtol), p) for c, p in zip(cases, paths, strict=True))
+        assert worst < 10 * rtol
+    assert worst > 1e-13

@@ -10,7 +10,7 @@ from reference.descent import descend, flow
 from reference.gauss import Gauss
 from reference.inclusion import solve
 from reference.losses import Loss
-from reference.problems import case
+from reference.problems import KINDS, case
 from scipy.linalg import expm
 from scipy.optimize import lsq_linear
 
@@ -212,33 +212,10 @@ def test_both_reference_solvers_agree(n, d, seed):
     assert path.count("branch") == 0
 
 
-KINDS = {
-    "leaky": dict(slope=0.3),
-    "absolute value": dict(slope=-1.0),
-    "unbalanced": dict(begin="unbalanced", log10_scale=-0.5),
-    "dominated": dict(begin="dominated", log10_scale=-0.5),
-    "orthogonal": dict(data="orthogonal", n=4, d=6),
-    "n < d": dict(n=3, d=6),
-    "repeated": dict(data="repeated", n=6),
-    "opposite": dict(data="opposite", n=6),
-    "a zero input": dict(data="zero"),
-    "three kinks on a line": dict(data="coplanar", n=6),
-    "more kinks than dimensions": dict(data="crowded", n=8, d=2),
-    "labels of one sign": dict(label="one sign"),
-    "a zero label": dict(label="a zero"),
-    "two outputs": dict(outputs=2),
-    "three outputs": dict(outputs=3, begin="unbalanced", log10_scale=-0.5),
-    "logistic": dict(loss="logistic"),
-    "exponential": dict(loss="exponential"),
-    "cross-entropy": dict(loss="cross_entropy", outputs=3),
-    "correlation": dict(loss="correlation", times=(1.0, 3.0, 5.0)),
-}
-
-
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "from 1e-40"])
 def test_gradient_descent_tends_to_the_reference(name):
     c = case(0, **KINDS[name])
-    theta = c.theta * np.exp(c.log_scale)[:, None]
+    theta = c.weights()
     exact = c.reference().weights()
     errors = []
     for h in (1e-2, 1e-3, 1e-4):

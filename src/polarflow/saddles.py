@@ -86,8 +86,7 @@ def _finite(log_time: float) -> float | None:
 def _active(record: FlowRecord, at: Snapshot) -> Bool[ndarray, " m"]:
     """The blocks that are not microscopic."""
     problem = record.problem
-    orders = problem.network.row_orders(problem.data.dimension)
-    log_size = np.nan_to_num(orders, nan=1.0) * record.engine.blocks(at.state).log_norm
+    log_size = problem.network.order * record.engine.blocks(at.state).log_norm
     top = log_size.max()
     if not np.isfinite(top):
         return np.zeros(len(log_size), dtype=bool)
@@ -108,8 +107,7 @@ def _kkt_residual(record: FlowRecord, at: Snapshot, active: Bool[ndarray, " m"])
     top = np.abs(value[living]).max(initial=0.0)
     if not top > 0.0:
         return None
-    orders = np.nan_to_num(problem.network.row_orders(problem.data.dimension), nan=1.0)
-    return float((distance / orders)[living].max() / top)
+    return float(distance[living].max() / (problem.network.order * top))
 
 
 def visited_saddles(record: FlowRecord) -> tuple[Saddle, ...]:

@@ -31,9 +31,10 @@ from .gauss import solve as solve_linear
 from .losses import Loss
 
 GAUSS = Gauss(16)
-NOISE = LD(1e-17)  # margins smaller than this have no sign
+NOISE = LD(1e-17)  # events are located so closely
+BLUR = LD(1e-15)  # margins smaller than this have no sign: dependent normals are so to rounding
 EQUAL = 1e-12  # decisions: relative size below which a number is zero
-LATER = LD(1e-8)  # decisions look at the residual this part of a time unit after the event
+LATER = (1e-8, 1e-6, 1e-4)  # decisions look at the residual so many time units after the event
 
 
 @dataclass
@@ -79,20 +80,28 @@ class _Flow:
         self.v, self.sigma = np.array(theta, LD), np.array(log_scale, LD)
         self.m = m = len(self.v)
         self.normalise()
+        # |a| = |w| is kept exactly: a neuron that decays along a ray would lose it to rounding
+        lengths = self.lengths()
+        self.balanced = np.abs(lengths[0] - lengths[1]) <= 1e-18 * lengths[1]
         self.side = np.ones((m, self.planes), int)
         self.rest = np.zeros((m, self.planes), bool)
         self.matrix = np.zeros((m, self.n, self.d), LD)
         self.q = [np.zeros((0, self.d), LD)] * m
         z = self.w(self.v) @ self.arr.normals.T
-        self.side[z <= NOISE] = -1
+        self.side[z <= BLUR] = -1
         for j in range(m):
             self.install(j)
         events = []
-        self.happen([(j, h) for j, h in np.argwhere(np.abs(z) <= NOISE)], events, count=False)
+        self.happen([(j, h) for j, h in np.argwhere(np.abs(z) <= BLUR)], events, count=False)
         return events
 
     def w(self, v):
         return v[..., self.c :]
+
+    def lengths(self):
+        """|a| and |w| of all neurons."""
+        a, w = self.v[:, : self.c], self.v[:, self.c :]
+        return np.sqrt((a**2).sum(1)), np.sqrt((w**2).sum(1))
 
     def normalise(self):
         """Bring v to order one; returns the factors taken out."""
@@ -169,6 +178,9 @@ class _Flow:
         for j, q in enumerate(self.q):
             if len(q):
                 self.v[j, self.c :] = unproject(self.v[j, self.c :], q)
+        a, w = self.lengths()
+        equal = self.balanced & (w > 0)
+        self.v[equal, : self.c] *= (w[equal] / a[equal])[:, None]
 
     # -------------------------------------------------------------- decisions
 
@@ -219,19 +231,30 @@ class _Flow:
         many = any(np.abs(v - first).max() > 1e-9 for _, v in found)
         return k, min((f for f, _ in found), key=rank), many
 
+    def later(self, part):
+        """The state, and the residual, this part of a time unit later."""
+        f, _ = self.field(self.v[None])
+        later = self.v + f[0] * (LD(part) / max(np.abs(f).max(), LD(1e-300)))
+        return later, self.residual(later[None])[0]
+
     def happen(self, hits, events, count=True):
         """Decide for all neurons that met something; hits are (neuron, hyperplane or None)."""
         for j, h in hits:
             if h is not None:  # exactly on what it has met
                 on = basis(self.arr.normals[[*self.held(j), h]])
                 self.v[j, self.c :] = unproject(self.v[j, self.c :], on)
-        f, _ = self.field(self.v[None])
-        later = self.v + f[0] * (LATER / max(np.abs(f).max(), LD(1e-300)))
-        r = self.residual(later[None])[0]
         js: dict[int, list] = {}
         for j, h in hits:
             js.setdefault(int(j), []).extend([] if h is None else [int(h)])
-        decided = [(j, self.decide(j, hs, later[j, : self.c], r)) for j, hs in js.items()]
+        for part in LATER:
+            later, r = self.later(part)
+            decided = [(j, self.decide(j, hs, later[j, : self.c], r)) for j, hs in js.items()]
+            # who leaves may do so slowly
+            if all(
+                hs or (self.side[j, list(d[0])] != d[1]).any()
+                for (j, hs), (_, d) in zip(js.items(), decided, strict=True)
+            ):
+                break
         for j, (planes, signs, many) in decided:
             old = self.side[j].copy()
             self.side[j, list(planes)] = signs
@@ -288,8 +311,10 @@ class _Flow:
             up = self.arr.height > 0
             plus = own @ np.where(up, LD(1), self.slope)
             minus = own @ np.where(up, self.slope, LD(1))
-            yield mu[i] - np.minimum(plus, minus)
-            yield np.maximum(plus, minus) - mu[i]
+            # which is the lower bound is kept within a step, so that both are smooth
+            low, high = (plus, minus) if plus[0] <= minus[0] else (minus, plus)
+            yield mu[i] - low
+            yield high - mu[i]
 
     def gap(self, v, j):
         """Distance of zero from the hull for a neuron held on dependent hyperplanes."""
@@ -308,7 +333,7 @@ class _Flow:
     def first(self, values):
         """The first event along the polynomial through values at the collocation points."""
         e, names = self.margins(values)
-        found = GAUSS.first(e, np.full(e.shape[1], NOISE))
+        found = GAUSS.first(e, np.full(e.shape[1], BLUR))
         end = found[2] if found and found[0] == "root" else LD(0 if found else 1)
         for j in range(self.m):
             planes = self.held(j)
@@ -338,10 +363,8 @@ class _Flow:
 
     def together(self, name):
         """All pairs that meet an event at this very time, the given one included."""
-        f, _ = self.field(self.v[None])
-        later = self.v + f[0] * (LATER / max(np.abs(f).max(), LD(1e-300)))
-        e, names = self.margins(np.stack([self.v, later]))
-        now = np.nonzero((e[0] <= 100 * NOISE) & (e[1] < -100 * NOISE))[0]
+        e, names = self.margins(np.stack([self.v, self.later(LATER[0])[0]]))
+        now = np.nonzero((e[0] <= BLUR) & (e[1] < -BLUR))[0]
         return list(dict.fromkeys([name, *(names[c] for c in now)]))
 
 
@@ -379,7 +402,7 @@ def solve(
             made = trial(h)
             if made is None:
                 h_next, calm = h / 2, path.steps + 10
-                if h * rate < 1e-12:
+                if h < 1e-13 * max(t, LD(1)):
                     raise RuntimeError(f"the iteration does not converge at t = {t}")
                 continue
             keep = (t, made[0], np.tensordot(GAUSS.coef, made[1], 1))
@@ -404,11 +427,13 @@ def solve(
                     event, hits = f.first(made[2]), []
                     continue
                 made = trial(tau * made[0])
-                for _ in range(4 if column else 0):
+                for _ in range(8 if column else 0):
                     e = f.margins(made[2][[0, -1]])[0][1, column[0]]
                     if abs(e) < NOISE / 4 or column[1] == 0:
                         break
                     made = trial(made[0] * (1 - e / (column[1] * tau)))
+                if column and abs(e) > 100 * NOISE:
+                    raise RuntimeError(f"{hits} misses its event by {e} at t = {t}")
                 break
             if made is not None:
                 keep = (t, made[0], np.tensordot(GAUSS.coef, made[1], 1))

@@ -30,13 +30,29 @@ class Case:
     def outputs(self) -> int:
         return self.y.shape[1]
 
+    def weights(self) -> np.ndarray:
+        """The start as numbers, (m, C + d)."""
+        return self.theta * np.exp(self.log_scale)[:, None]
+
+    def balanced(self) -> bool:
+        a, w = self.theta[:, : self.outputs], self.theta[:, self.outputs :]
+        return bool(np.abs((a**2).sum(1) - (w**2).sum(1)).max() < 1e-12)
+
+    def start(self) -> np.ndarray:
+        """theta in 80-bit floats; a start that is balanced to rounding is balanced."""
+        theta = self.theta.astype(np.longdouble)
+        if self.balanced():
+            a, w = theta[:, : self.outputs], theta[:, self.outputs :]
+            a *= (np.sqrt((w**2).sum(1)) / np.sqrt((a**2).sum(1)))[:, None]
+        return theta
+
     def reference(self, times=None, **options) -> Path:
         """The event-located flow in 80-bit floats."""
         return solve(
             self.x,
             Loss(self.loss, self.y, self.factor),
             self.slope,
-            self.theta,
+            self.start(),
             self.log_scale,
             self.times if times is None else times,
             self.outputs,
@@ -121,3 +137,41 @@ def case(
     reduction = "mean" if seed % 2 else "sum"
     scale = 1.0 if reduction == "mean" else 1.0 / n
     return Case(x, y, loss, reduction, scale, slope, theta / norm[:, None], log_scale, times)
+
+
+#: Kinds of problems by name: keywords of `case`.
+KINDS: dict[str, dict] = {
+    "Gaussian, n > d": dict(n=6),
+    "Gaussian, n < d": dict(n=3, d=6),
+    "orthogonal": dict(data="orthogonal", n=4, d=6),
+    "repeated inputs": dict(data="repeated", n=6),
+    "opposite inputs": dict(data="opposite", n=6),
+    "a zero input": dict(data="zero"),
+    "many kinks in the plane": dict(data="crowded", n=8, d=2),
+    "many kinks in space": dict(data="crowded", n=8, d=3),
+    "three kinks on a line": dict(data="coplanar", n=6),
+    "labels of one sign": dict(label="one sign"),
+    "a zero label": dict(label="a zero"),
+    "leaky, slope 0.3": dict(slope=0.3),
+    "leaky, slope 0.9": dict(slope=0.9),
+    "leaky, opposite inputs": dict(slope=0.3, data="opposite", n=6),
+    "absolute value": dict(slope=-1.0),
+    "from 1e-40": dict(log10_scale=-40.0, times=(60.0, 140.0, 200.0)),
+    "dominated": dict(begin="dominated", log10_scale=-0.5),
+    "unbalanced": dict(begin="unbalanced", log10_scale=-0.5),
+    "unbalanced, leaky": dict(begin="unbalanced", slope=0.2, log10_scale=-0.5),
+    "unbalanced, opposite inputs": dict(begin="unbalanced", data="opposite", n=6, log10_scale=-0.5),
+    "correlation": dict(loss="correlation", times=(1.0, 3.0, 5.0)),
+    "logistic": dict(loss="logistic"),
+    "logistic, leaky, unbalanced": dict(
+        loss="logistic", slope=0.3, begin="unbalanced", log10_scale=-0.5
+    ),
+    "exponential": dict(loss="exponential"),
+    "two outputs": dict(outputs=2),
+    "three outputs, unbalanced": dict(outputs=3, begin="unbalanced", log10_scale=-0.5),
+    "two outputs, leaky, repeated": dict(outputs=2, slope=0.3, data="repeated", n=6),
+    "cross-entropy": dict(loss="cross_entropy", outputs=3),
+    "cross-entropy, unbalanced": dict(
+        loss="cross_entropy", outputs=3, begin="unbalanced", log10_scale=-0.5
+    ),
+}

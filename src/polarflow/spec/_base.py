@@ -2,16 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import (
-    AllowInfNan,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Strict,
-    Tag,
-)
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Whole = Annotated[int, Strict()]
@@ -28,7 +19,7 @@ def _as_rows(value: Any) -> Any:
     return value
 
 
-def _as_labels(value: Any) -> Any:
+def _as_vector(value: Any) -> Any:
     """A list of lists of one number each is a list of numbers."""
     if isinstance(value, (list, tuple)) and all(
         isinstance(v, (list, tuple)) and len(v) == 1 for v in value
@@ -37,22 +28,8 @@ def _as_labels(value: Any) -> Any:
     return value
 
 
-def labels_tag(value: Any) -> str:
-    """Whether labels are one number or a list of numbers for each example."""
-    rows = isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple)) for v in value)
-    return LABEL_ROWS if rows else LABELS
-
-
-#: The tags of the two ways to write labels, which are no keys.
-LABELS, LABEL_ROWS = "labels", "label-rows"
-
 Rows = Annotated[tuple[tuple[Number, ...], ...], BeforeValidator(_as_rows)]
-Labels = Annotated[
-    Annotated[tuple[Number, ...], Tag(LABELS)]
-    | Annotated[tuple[tuple[Number, ...], ...], Tag(LABEL_ROWS)],
-    Discriminator(labels_tag),
-    BeforeValidator(_as_labels),
-]
+Vector = Annotated[tuple[Number, ...], BeforeValidator(_as_vector)]
 
 
 class Section(BaseModel):
