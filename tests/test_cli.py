@@ -319,11 +319,18 @@ def test_bench_keeps_what_it_measured(command, tmp_path: Path, monkeypatch) -> N
         progress("case")
         return {"cases": [names, quick]}
 
+    def draw(result: dict[str, Any], folder: Path) -> list[Path]:
+        folder.mkdir()
+        (folder / "methods.png").touch()
+        return [folder / "methods.png"]
+
     monkeypatch.setattr(benchmarks, "run", measure)
+    monkeypatch.setattr(benchmarks, "draw", draw)
     name = benchmarks.names()[0]
     outcome = command("bench", name, "--quick", "--out", tmp_path)
     assert (outcome.code, outcome.err) == (0, ["polarflow: case"])
-    assert read_summary(tmp_path) == {"cases": [[name], True]}
+    kept = {"cases": [[name], True], "figures": ["figures/methods.png"]}
+    assert read_summary(tmp_path) == kept
 
 
 def test_the_package_is_the_command() -> None:

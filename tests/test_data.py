@@ -53,7 +53,7 @@ def test_a_column_of_labels_is_a_vector() -> None:
         (np.zeros((0, 2)), [], r"shape \(0, 2\); at least one example"),
         (np.zeros((2, 0)), [1.0, 2.0], r"shape \(2, 0\)"),
         (np.zeros((2, 2, 2)), [1.0, 2.0], r"x has shape \(2, 2, 2\); it must be n x d"),
-        (np.zeros((2, 2)), np.zeros((2, 2)), r"y has shape \(2, 2\); it must be a vector"),
+        (np.zeros((2, 2)), np.zeros((2, 2, 2)), r"y has shape \(2, 2, 2\); it must hold n labels"),
     ],
 )
 def test_wrong_arrays_are_named(x: object, y: object, words: str) -> None:

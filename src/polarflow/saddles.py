@@ -86,7 +86,8 @@ def _finite(log_time: float) -> float | None:
 def _active(record: FlowRecord, at: Snapshot) -> Bool[ndarray, " m"]:
     """The blocks that are not microscopic."""
     problem = record.problem
-    log_size = problem.network.order * record.engine.blocks(at.state).log_norm
+    orders = problem.network.row_orders(problem.data.dimension)
+    log_size = np.nan_to_num(orders, nan=1.0) * record.engine.blocks(at.state).log_norm
     top = log_size.max()
     if not np.isfinite(top):
         return np.zeros(len(log_size), dtype=bool)
@@ -107,7 +108,8 @@ def _kkt_residual(record: FlowRecord, at: Snapshot, active: Bool[ndarray, " m"])
     top = np.abs(value[living]).max(initial=0.0)
     if not top > 0.0:
         return None
-    return float(distance[living].max() / (problem.network.order * top))
+    orders = np.nan_to_num(problem.network.row_orders(problem.data.dimension), nan=1.0)
+    return float((distance / orders)[living].max() / top)
 
 
 def visited_saddles(record: FlowRecord) -> tuple[Saddle, ...]:

@@ -1,5 +1,6 @@
 """What the methods are measured on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,53 +12,134 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A published flow, and the times at which methods are compared.
+    """A flow, and the times at which methods are compared.
 
     **Attributes:**
 
     - `name`: what the table calls it.
-    - `experiment`: the published experiment whose data, width, scale, seed and step are taken.
+    - `source`: where the flow is from.
+    - `build`: makes the problem.
+    - `step`: the step of gradient descent, in units of flow time.
     - `times`: flow times; the last is the end.
-    - `decimals`: log10 of the scales at which the cost is compared.
+    - `rtol`: the tolerance of the engine's row that ratios are taken to.
+    - `more_rtols`: other tolerances that the engine is run with.
+    - `check_step`: the larger step of the extrapolated gradient descent that checks the reference;
+      None where it would take hours.
+    - `cap`: how many field evaluations an adaptive solver may use.
+    - `finer`: gradient descent is also run with a tenth of the step.
+    - `memory`: the peak memory of the engine is measured, in a process of its own.
     """
 
     name: str
-    experiment: str
+    source: str
+    build: "Callable[[], Problem]"
+    step: float
     times: tuple[float, ...]
-    decimals: tuple[int, ...] = (-12, -100, -1000)
+    rtol: float = 1e-8
+    more_rtols: tuple[float, ...] = (1e-4,)
+    check_step: float | None = 1e-4
+    cap: int = 300_000
+    finer: bool = False
+    memory: bool = False
 
-    @property
-    def setting(self) -> FlowSetting:
-        """The experiment's parameters."""
-        setting = experiment(self.experiment).setting
-        assert isinstance(setting, FlowSetting)
-        return setting
+    def reference_rtol(self) -> float:
+        """The tolerance of the engine's run that errors are taken to."""
+        return max(1e-12, 1e-4 * self.rtol)
 
-    @property
-    def step(self) -> float:
-        """The paper's step of gradient descent."""
-        return self.setting.step
 
-    def problem(self) -> "Problem":
-        """The experiment's problem with its seed."""
-        return self.setting.problem(self.setting.seed())
+def flow_setting(name: str) -> FlowSetting:
+    """The parameters of a published experiment on one flow."""
+    setting = experiment(name).setting
+    assert isinstance(setting, FlowSetting)
+    return setting
 
-    def scaled(self, decimal: int) -> "Problem":
-        """The same with lambda = 10^decimal."""
-        from ..flow import problem
-        from ..networks import balanced
 
-        base = self.problem()
-        seed = self.setting.seed()
-        initial = balanced(base.network, base.data.dimension, log10_scale=decimal, seed=seed)
-        return problem(base.data, base.network, initial, loss=base.loss)
+def published(name: str) -> "Callable[[], Problem]":
+    """The problem of a published experiment, with its seed."""
+    return lambda: flow_setting(name).problem(flow_setting(name).seed())
+
+
+def wide(width: int) -> "Problem":
+    """Three points on the line from lambda = 1e-3/sqrt(m), under the mean squared error."""
+    from ..data import named
+    from ..flow import problem
+    from ..losses import Square
+    from ..networks import TwoLayer, balanced
+
+    data, network = named("three-points"), TwoLayer(width)
+    initial = balanced(network, data.dimension, scale=1e-3 / width**0.5, seed=0)
+    return problem(data, network, initial, loss=Square("mean", scale=2.0))
+
+
+def student(
+    examples: int, dimension: int, width: int, log10_scale: float, seed: int = 0
+) -> "Problem":
+    """A random teacher's labels, from lambda = 10^log10_scale / sqrt(md), mean squared error."""
+    from math import log10
+
+    from ..data import teacher_student
+    from ..flow import problem
+    from ..losses import Square
+    from ..networks import TwoLayer, balanced
+
+    data = teacher_student(examples, dimension, seed=seed)
+    network = TwoLayer(width)
+    decimal = log10_scale - 0.5 * log10(width * dimension)
+    initial = balanced(network, dimension, log10_scale=decimal, seed=seed)
+    return problem(data, network, initial, loss=Square("mean", scale=2.0))
 
 
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
         # Phases of figure 2, and the middle of both falls of the loss, where errors are largest.
-        Case("two-points", "orthogonal-relu-fig2", (4.0, 6.25, 8.0, 12.5, 15.0, 20.0)),
-        Case("five-points", "orthogonal-relu-fig4", (15.0, 30.0, 60.0, 94.0, 150.0, 300.0)),
+        Case(
+            "two-points",
+            "Boursier et al. 2022, figure 2: n=2, m=60",
+            published("orthogonal-relu-fig2"),
+            step=1e-3,
+            times=(4.0, 6.25, 8.0, 12.5, 15.0, 20.0),
+            more_rtols=(1e-4, 1e-6, 1e-10),
+            finer=True,
+        ),
+        Case(
+            "five-points",
+            "Boursier et al. 2022, figure 4: n=5, m=60",
+            published("orthogonal-relu-fig4"),
+            step=1e-3,
+            times=(15.0, 30.0, 60.0, 94.0, 150.0, 300.0),
+            more_rtols=(1e-4, 1e-6, 1e-10),
+            finer=True,
+        ),
+        Case(
+            "high-dimension",
+            "Boursier et al. 2022, figures 6 and 7: n=75, d=150, m=200",
+            lambda: student(75, 150, 200, -20.0, seed=1),
+            step=1e-3,
+            times=(40.0, 60.0, 80.0, 100.0, 150.0, 200.0),
+            rtol=1e-7,
+            check_step=1e-3,
+            cap=30_000,
+        ),
+        Case(
+            "width",
+            "three points on the line, m=20 000",
+            lambda: wide(20_000),
+            step=1e-3,
+            times=(10.0, 50.0, 200.0, 1000.0, 2000.0),
+            check_step=8e-3,
+            cap=30_000,
+        ),
+        Case(
+            "many-examples",
+            "a teacher of 6 neurons: n=10 000, d=10, m=1000",
+            lambda: student(10_000, 10, 1000, -3.0),
+            step=1e-3,
+            times=(5.0, 10.0, 20.0),
+            rtol=1e-6,
+            check_step=None,
+            cap=500,
+            memory=True,
+        ),
     )
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,23 @@ from numpy import ndarray
 if TYPE_CHECKING:
     from ..flow import Problem
 
+PROBE = 500
+"""Iterations of gradient descent that show how long all of them would take."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds that a method with steps of fixed cost may take.
+
+    **Attributes:**
+
+    - `whole`: a run expected to take longer is measured on a part of its steps.
+    - `part`: for about so long.
+    """
+
+    whole: float
+    part: float
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -19,17 +36,34 @@ class Outcome:
 
     **Attributes:**
 
-    - `seconds`: wall-clock seconds of the whole call, first-call compilation included.
-    - `field_evaluations`: how often the residual and all velocities were formed.
-    - `weights`: at the wanted times, shape `(T, m, 1+d)`; `loss` there, shape `(T,)`.
-    - `finished`: whether the end was reached.
+    - `seconds`: wall-clock seconds of the whole run, without compiling; those of the measured
+      part scaled to the whole where only a part was run.
+    - `field_evaluations`: how often the residual and all velocities are formed in the whole run.
+    - `measured`: how many of them were made; fewer where only a part was run.
+    - `weights`: at the wanted times, shape `(T, m, 1+d)`, and `loss` there, shape `(T,)`; None
+      where they were not reached.
+    - `note`: why it did not finish, or what else there is to say.
     """
 
     seconds: float
     field_evaluations: int
-    weights: Float[ndarray, "T m p"]
-    loss: Float[ndarray, " T"]
-    finished: bool
+    measured: int
+    weights: Float[ndarray, "T m p"] | None
+    loss: Float[ndarray, " T"] | None
+    note: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it reached the end, or would."""
+        return self.weights is not None or self.measured < self.field_evaluations
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it was run."""
+        return self.measured == self.field_evaluations
+
+
+Follow = Callable[["Problem", tuple[float, ...]], Outcome]
 
 
 @dataclass(frozen=True)
@@ -40,11 +74,13 @@ class Method:
 
     - `name`, `setting`: what the table says, such as `"engine"` and `"rtol 1e-08"`.
     - `follow`: runs it on a problem to increasing times.
+    - `prepare`: compiles what `follow` needs for a problem.
     """
 
     name: str
     setting: str
-    follow: "Callable[[Problem, tuple[float, ...]], Outcome]"
+    follow: Follow
+    prepare: "Callable[[Problem, tuple[float, ...]], Any]"
 
 
 def engine(rtol: float) -> Method:
@@ -58,78 +94,131 @@ def engine(rtol: float) -> Method:
         solution = gradient_flow(
             problem, stop=Stop(time=times[-1]), rtol=rtol, record_times=times, points=50
         )
+        seconds = perf_counter() - begin
+        done = solution.status == "ok"
+        evaluations = solution.work.field_evaluations
         return Outcome(
-            seconds=perf_counter() - begin,
-            field_evaluations=solution.work.field_evaluations,
-            weights=solution.recorded.weights(),
-            loss=solution.recorded.loss,
-            finished=solution.status == "ok",
+            seconds=seconds,
+            field_evaluations=evaluations,
+            measured=evaluations,
+            weights=solution.recorded.weights() if done else None,
+            loss=solution.recorded.loss if done else None,
+            note=solution.message,
         )
 
-    return Method("engine", f"rtol {rtol:.0e}", follow)
+    def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
+        follow(problem, (1e-6 * times[0],))
+
+    return Method("engine", f"rtol {rtol:.0e}", follow, prepare)
 
 
-def descent(step: float) -> Method:
+def descent(step: float, budget: Budget, coordinates: str = "weights") -> Method:
     """Gradient descent, compiled and vectorised; one field evaluation an iteration."""
 
-    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
+    def run(problem: "Problem", record: list[int]) -> Any:
         from ..comparators import gradient_descent
 
-        record = [round(t / step) for t in times]
-        begin = perf_counter()
-        result = gradient_descent(problem, step, record[-1], record)
-        return Outcome(
-            seconds=perf_counter() - begin,
-            field_evaluations=record[-1],
-            weights=result.trajectory.weights(),
-            loss=result.trajectory.loss,
-            finished=result.status == "ok",
+        return gradient_descent(
+            problem,
+            step,
+            record[-1],
+            record,
+            coordinates=coordinates,  # type: ignore[arg-type]
         )
-
-    return Method("compiled GD", f"step {step:.0e}", follow)
-
-
-def extrapolated_descent(step: float) -> Method:
-    """Gradient descent with a step and its half, extrapolated to step zero (Richardson)."""
 
     def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
-        coarse = descent(step).follow(problem, times)
-        fine = descent(step / 2.0).follow(problem, times)
+        record = [round(t / step) for t in times]
+        total = record[-1]
+        begin = perf_counter()
+        run(problem, [min(PROBE, total)])
+        expected = (perf_counter() - begin) * total / min(PROBE, total)
+        if expected > budget.whole:
+            part = max(PROBE, int(total * budget.part / expected))
+            begin = perf_counter()
+            run(problem, [part])
+            return Outcome((perf_counter() - begin) * total / part, total, part, None, None)
+        begin = perf_counter()
+        result = run(problem, record)
+        seconds = perf_counter() - begin
+        if result.status != "ok":
+            return Outcome(seconds, total, total, None, None, result.status)
+        trajectory = result.trajectory
+        return Outcome(seconds, total, total, trajectory.weights(), trajectory.loss)
+
+    words = f"step {step:.0e}" + (", Gram" if coordinates == "examples" else "")
+    return Method("compiled GD", words, follow, lambda problem, _: run(problem, [1]))
+
+
+def extrapolated_descent(step: float, coordinates: str = "weights") -> Method:
+    """Gradient descent with a step and its half, extrapolated to step zero (Richardson)."""
+    endless = Budget(np.inf, np.inf)
+
+    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
+        coarse = descent(step, endless, coordinates).follow(problem, times)
+        fine = descent(step / 2.0, endless, coordinates).follow(problem, times)
+        evaluations = coarse.field_evaluations + fine.field_evaluations
+        if coarse.weights is None or fine.weights is None:
+            return Outcome(coarse.seconds, evaluations, evaluations, None, None, "diverged")
+        assert coarse.loss is not None and fine.loss is not None
         return Outcome(
             seconds=coarse.seconds + fine.seconds,
-            field_evaluations=coarse.field_evaluations + fine.field_evaluations,
+            field_evaluations=evaluations,
+            measured=evaluations,
             weights=2.0 * fine.weights - coarse.weights,
             loss=2.0 * fine.loss - coarse.loss,
-            finished=coarse.finished and fine.finished,
         )
 
-    return Method("extrapolated GD", f"steps {step:.0e}, {step / 2:.0e}", follow)
+    words = f"steps {step:.0e}, {step / 2:.0e}"
+    return Method("extrapolated GD", words, follow, lambda problem, times: None)
 
 
-def tsit5(rtol: float) -> Method:
+def torch_descent(step: float, budget: Budget, precision: str) -> Method:
+    """Gradient descent as the papers' scripts write it, in PyTorch."""
+
+    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
+        from ._torch import descend
+
+        return descend(problem, step, times, precision, budget)
+
+    def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
+        from ._torch import descend
+
+        descend(problem, step, (3 * step,), precision, budget)
+
+    words = f"step {step:.0e}, {'float32' if precision == 'single' else 'float64'}"
+    return Method("PyTorch GD", words, follow, prepare)
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def tsit5(rtol: float, cap: int) -> Method:
     """Diffrax' Tsit5 on the polar form of the same field, unaware of kinks."""
 
     def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
         from ._tsit5 import integrate
 
-        begin = perf_counter()
-        log_norm, direction, evaluations, finished = integrate(problem, np.array(times), rtol)
-        seconds = perf_counter() - begin
-        # Times that were not reached are infinite.
-        with np.errstate(under="ignore", invalid="ignore"):
-            w = np.exp(log_norm)[:, :, None] * direction
-            a = np.sign(problem.initial.direction[:, 0]) * np.linalg.norm(w, axis=2)
-            z = w @ problem.data.x.T
-            hidden = np.maximum(z, problem.network.slope * z)
-            loss = problem.loss.value(np.einsum("tjk,tj->tk", hidden, a), problem.data.y)
-        weights = np.concatenate([a[:, :, None], w], axis=2)
-        return Outcome(seconds, evaluations, weights, loss, finished)
+        return integrate(problem, times, rtol, cap)
 
-    return Method("Diffrax Tsit5", f"rtol {rtol:.0e}", follow)
+    def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
+        follow(problem, tuple(1e-6 * t for t in times))
+
+    return Method("Diffrax Tsit5", f"rtol {rtol:.0e}", follow, prepare)
 
 
-def has_diffrax() -> bool:
-    """Whether the optional extra `bench` is installed."""
-    from importlib.util import find_spec
+def cvode(rtol: float, cap: int) -> Method:
+    """SUNDIALS' CVODE, Adams formulas, on the polar form of the same field."""
 
-    return find_spec("diffrax") is not None
+    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
+        from ._cvode import integrate
+
+        return integrate(problem, times, rtol, cap)
+
+    def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
+        follow(problem, tuple(1e-6 * t for t in times))
+
+    return Method("SUNDIALS CVODE", f"rtol {rtol:.0e}", follow, prepare)

@@ -1,4 +1,4 @@
-"""Measuring: all methods on one problem in turns, and the engine's cost against the scale."""
+"""Measuring: all methods on one problem in turns, and how the engine's cost grows."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,30 +15,36 @@ import numpy as np
 from ..errors import PolarflowError
 from ._cases import CASES, Case
 from ._methods import (
+    Budget,
     Method,
     Outcome,
+    cvode,
     descent,
     engine,
     extrapolated_descent,
-    has_diffrax,
+    has_torch,
+    torch_descent,
     tsit5,
 )
+from ._peak import peak
+from ._scaling import SCALINGS
+from ._scaling import measure as measure_scaling
 from ._table import table
 
 REPEATS = 5
-RTOL = 1e-8
-"""The engine's default tolerance: its row is what ratios are taken to."""
-REFERENCE_RTOL = 1e-12
-SCALE_STOP = 1e-10
-"""The loss at which the runs end whose cost is compared across scales."""
-SCALE_BOUNDS = {"-100": 1.2, "-12": 2.0}
-"""How many times the field evaluations at these log10 scales those at 1e-1000 may take."""
+AGAIN = 3.0
+"""A method is called again until it has had its repeats, or so many seconds in all."""
+WHOLE, PART = 120.0, 10.0
+"""Budgets in seconds of methods with steps of fixed cost; PyTorch has a quarter of the first."""
+QUICK_WHOLE, QUICK_PART = 4.0, 1.0
+QUICK_CAP = 10_000
+QUICK = ("two-points", "high-dimension", "cost-scale")
 FILE = "summary.json"
 
 
 def names() -> tuple[str, ...]:
-    """The names of the cases."""
-    return tuple(CASES)
+    """The names of the cases, and of the families whose cost is followed."""
+    return (*CASES, *SCALINGS)
 
 
 def run(
@@ -49,127 +56,175 @@ def run(
     show: Callable[[str], None] | None = print,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure the engine, compiled gradient descent and a plain adaptive solver.
+    """Measure the engine against gradient descent and adaptive solvers, and how its cost grows.
 
     On each case every method follows the flow to the same times, in turns, so that ratios are
-    those of one run on one machine. The first call of each is apart: its excess over the median is
-    compiling, or loading from a cache. Errors are taken to the engine at a tolerance of 1e-12,
-    whose own distance from extrapolated gradient descent, which shares nothing with it, is stated.
+    those of one run on one machine; compiling is apart. A method with steps of fixed cost that
+    would take minutes is measured on a part of its steps and scaled to the whole; an adaptive
+    solver is stopped after a number of field evaluations. Errors are taken to the engine at a
+    tolerance 1e-4 times its own, whose distance from gradient descent extrapolated to step zero,
+    which shares nothing with it, is stated.
 
     **Arguments:**
 
-    - `names`: cases; all by default, or the first with `quick`.
-    - `out`: a folder, in which `summary.json` is written; none by default.
-    - `quick`: one repeat only.
-    - `repeats`: calls of each method beside the first; times are their medians. A method that did
-      not finish is not called again.
+    - `names`: among `names()`; all by default, with `quick` a few.
+    - `out`: a folder for `summary.json` and `figures/`; none by default.
+    - `quick`: about a minute: small budgets, one call of each method.
+    - `repeats`: calls of each method; times are their medians. Slow ones are called less often.
     - `show`: what the table is given to.
     - `progress`: called with a few words before each part.
 
-    **Returns:** `machine`, `versions`, `repeats` and `cases`: for each its `rows` [{method,
-    setting, seconds, compile_seconds, field_evaluations, weight_error, loss_error, finished,
-    time_ratio, ...}], its `reference`, and `scales` [{log10_scale, field_evaluations, ...}] with
-    the `bounds` they must keep.
+    **Returns:** `machine`, `versions`, `repeats`, `seconds` and `cases`: for each its `rows`
+    [{method, setting, seconds, compile_seconds, field_evaluations, measured_evaluations, whole,
+    weight_error, loss_error, finished, time_ratio, ...}] and its `reference`; `scalings`: for each
+    `rows` [{size, seconds, field_evaluations, ...}], the fitted `exponents` and the `bounds` that
+    the evaluations must keep; `figures`, paths relative to `out`.
 
-    **Raises:** `PolarflowError` for an unknown case or fewer than one repeat.
+    **Raises:** `PolarflowError` for an unknown name or fewer than one repeat.
     """
-    chosen = tuple(CASES)[: 1 if quick else None] if names is None else tuple(names)
-    repeats = 1 if quick else repeats
+    known = (*CASES, *SCALINGS)
+    chosen = (QUICK if quick else known) if names is None else tuple(names)
     for name in chosen:
-        if name not in CASES:
-            raise PolarflowError(f"bench: {name!r} is no case; allowed are {', '.join(CASES)}.")
+        if name not in known:
+            raise PolarflowError(f"bench: {name!r} is no case; allowed are {', '.join(known)}.")
     if repeats < 1:
         raise PolarflowError(f"bench: repeats is {repeats}; it must be at least 1.")
     say = progress or (lambda _: None)
-    result = {
+    begin = perf_counter()
+    repeats = 1 if quick else repeats
+    cases = [_measure(CASES[name], repeats, quick, say) for name in chosen if name in CASES]
+    scalings = [measure_scaling(SCALINGS[name], quick, say) for name in chosen if name in SCALINGS]
+    result: dict[str, Any] = {
         "machine": _machine(),
         "versions": _versions(),
+        "quick": quick,
         "repeats": repeats,
-        "cases": [_measure(CASES[name], repeats, say) for name in chosen],
+        "seconds": perf_counter() - begin,
+        "cases": cases,
+        "scalings": scalings,
+        "figures": [],
     }
     if out is not None:
+        from ._drawing import draw
+
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
+        result["figures"] = [str(p.relative_to(folder)) for p in draw(result, folder / "figures")]
         partial = folder / f".partial-{FILE}"
-        partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         partial.replace(folder / FILE)
     if show is not None:
         show(table(result))
     return result
 
 
-def methods(case: Case) -> list[Method]:
-    """The methods of a case; those from Diffrax only where it is installed."""
-    chosen = [engine(RTOL), engine(1e-4), descent(case.step), descent(case.step / 10)]
-    return chosen + ([tsit5(1e-4), tsit5(RTOL)] if has_diffrax() else [])
+def methods(case: Case, quick: bool) -> list[Method]:
+    """The methods of a case, the engine's row that ratios are taken to first."""
+    budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE, PART)
+    torch_budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE / 4, PART)
+    cap = min(case.cap, QUICK_CAP) if quick else case.cap
+    chosen = [engine(rtol) for rtol in dict.fromkeys((case.rtol, *case.more_rtols))]
+    chosen.append(descent(case.step, budget))
+    if case.finer:
+        chosen.append(descent(case.step / 10, budget))
+    n, d = case.build().data.x.shape
+    if n < 2 * d and n > 8:
+        chosen.append(descent(case.step, budget, "examples"))
+    if has_torch():
+        chosen += [torch_descent(case.step, torch_budget, p) for p in ("single", "double")]
+    chosen += [tsit5(case.rtol, cap), cvode(case.rtol, cap)]
+    return chosen
 
 
-def _measure(case: Case, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
-    problem = case.problem()
-    rivals = methods(case)
+def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    problem = case.build()
+    rivals = methods(case, quick)
+    compiling: list[float] = []
     first: list[Outcome] = []
     for method in rivals:
         say(f"{case.name}: {method.name}, {method.setting}")
+        begin = perf_counter()
+        method.prepare(problem, case.times)
+        compiling.append(perf_counter() - begin)
         first.append(method.follow(problem, case.times))
-    say(f"{case.name}: reference")
-    reference = engine(REFERENCE_RTOL).follow(problem, case.times)
-    check = extrapolated_descent(case.step / 10)
-    independent = check.follow(problem, case.times)
-    seconds: list[list[float]] = [[] for _ in rivals]
-    for turn in range(repeats):
+    reference, check = _reference(case, quick, say)
+    seconds = [[outcome.seconds] for outcome in first]
+    for turn in range(1, repeats):
         say(f"{case.name}: turn {turn + 1} of {repeats}")
         for method, outcome, times in zip(rivals, first, seconds, strict=True):
-            if outcome.finished:
+            if outcome.finished and outcome.whole and sum(times) < AGAIN:
                 times.append(method.follow(problem, case.times).seconds)
     rows = [
-        _row(method, outcome, times or [outcome.seconds], reference)
-        for method, outcome, times in zip(rivals, first, seconds, strict=True)
+        _row(method, outcome, times, compiled, reference)
+        for method, outcome, times, compiled in zip(rivals, first, seconds, compiling, strict=True)
     ]
     ours = rows[0]
     for row in rows:
         row["time_ratio"] = row["seconds"] / ours["seconds"]
         row["evaluation_ratio"] = row["field_evaluations"] / ours["field_evaluations"]
-    for row, method in zip(rows, rivals, strict=True):
-        if method.name == "compiled GD":
+        if row["method"] == "compiled GD":
             row["seconds_to_match"] = _to_match(row, ours)
     return {
         "name": case.name,
-        "experiment": case.experiment,
+        "source": case.source,
         "times": list(case.times),
-        "reference": {
-            "method": "engine",
-            "setting": f"rtol {REFERENCE_RTOL:.0e}",
-            "independent": f"{check.name}, {check.setting}",
-            **_errors(independent, reference),
-        },
+        "reference": {"method": "engine", "setting": f"rtol {case.reference_rtol():.0e}", **check},
         "rows": rows,
-        "not_installed": [] if has_diffrax() else ["Diffrax Tsit5 (extra: bench)"],
-        **_scales(case, say),
+        "not_installed": [] if has_torch() else ["PyTorch GD"],
+        "memory": peak(case.name) if case.memory else None,
     }
 
 
-def _row(method: Method, first: Outcome, times: list[float], reference: Outcome) -> dict[str, Any]:
-    seconds = median(times)
+def _reference(
+    case: Case, quick: bool, say: Callable[[str], None]
+) -> tuple[Outcome, dict[str, Any]]:
+    """The engine at a tight tolerance, and its distance from extrapolated gradient descent."""
+    say(f"{case.name}: reference")
+    problem = case.build()
+    reference = engine(case.reference_rtol()).follow(problem, case.times)
+    if case.check_step is None or (quick and case.times[-1] / case.check_step > 1e6):
+        return reference, {"independent": None, "weight_error": None, "loss_error": None}
+    n, d = problem.data.x.shape
+    gram = 8 < n < 2 * d
+    check = extrapolated_descent(
+        8.0 * case.check_step if quick and gram else case.check_step,
+        "examples" if gram else "weights",
+    )
+    independent = check.follow(problem, case.times)
+    return reference, {
+        "independent": f"{check.name}, {check.setting}",
+        **_errors(independent, reference),
+    }
+
+
+def _row(
+    method: Method, first: Outcome, times: list[float], compiling: float, reference: Outcome
+) -> dict[str, Any]:
     return {
         "method": method.name,
         "setting": method.setting,
-        "seconds": seconds,
+        "seconds": median(times),
         "fastest_seconds": min(times),
-        "compile_seconds": max(0.0, first.seconds - seconds),
+        "calls": len(times),
+        "compile_seconds": compiling,
         "field_evaluations": first.field_evaluations,
+        "measured_evaluations": first.measured,
+        "whole": first.whole,
         **_errors(first, reference),
         "finished": first.finished,
+        "note": first.note,
     }
 
 
 def _errors(outcome: Outcome, reference: Outcome) -> dict[str, float | None]:
     """The largest differences of any weight and of the loss at the wanted times."""
-    if not outcome.finished or outcome.weights.shape != reference.weights.shape:
-        return {"weight_error": None, "loss_error": None}
-    return {
-        "weight_error": float(np.max(np.abs(outcome.weights - reference.weights))),
-        "loss_error": float(np.max(np.abs(outcome.loss - reference.loss))),
-    }
+    missing: dict[str, float | None] = {"weight_error": None, "loss_error": None}
+    if outcome.weights is None or reference.weights is None:
+        return missing
+    assert outcome.loss is not None and reference.loss is not None
+    weights = float(np.max(np.abs(outcome.weights - reference.weights)))
+    loss = float(np.max(np.abs(outcome.loss - reference.loss)))
+    return {"weight_error": weights, "loss_error": loss} if np.isfinite(weights) else missing
 
 
 def _to_match(row: dict[str, Any], ours: dict[str, Any]) -> float | None:
@@ -178,40 +233,6 @@ def _to_match(row: dict[str, Any], ours: dict[str, Any]) -> float | None:
     if not error or not wanted or error > 0.1:
         return None
     return float(row["seconds"] * max(1.0, error / wanted))
-
-
-def _scales(case: Case, say: Callable[[str], None]) -> dict[str, Any]:
-    from ..flow import Stop
-    from ..solution import gradient_flow
-
-    rows = []
-    for decimal in case.decimals:
-        say(f"{case.name}: scale 1e{decimal}")
-        solution = gradient_flow(
-            case.scaled(decimal), stop=Stop(loss=SCALE_STOP), rtol=RTOL, points=50
-        )
-        rows.append(
-            {
-                "log10_scale": decimal,
-                "field_evaluations": solution.work.field_evaluations,
-                "steps": solution.work.steps,
-                "seconds": solution.work.seconds,
-                "time": float(solution.final.time[-1]),
-                "finished": solution.status == "ok",
-            }
-        )
-    cost = {str(row["log10_scale"]): row["field_evaluations"] for row in rows}
-    smallest = str(min(case.decimals))
-    bounds = [
-        {
-            "statement": f"evaluations at 1e{smallest} over those at 1e{decimal}",
-            "measured": cost[smallest] / cost[decimal],
-            "bound": bound,
-            "holds": cost[smallest] <= bound * cost[decimal],
-        }
-        for decimal, bound in SCALE_BOUNDS.items()
-    ]
-    return {"scale_stop": {"loss": SCALE_STOP, "rtol": RTOL}, "scales": rows, "bounds": bounds}
 
 
 def _machine() -> dict[str, Any]:
@@ -233,7 +254,7 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    libraries = ["polarflow", "numpy", "numba"]
-    if has_diffrax():
-        libraries += ["jax", "diffrax"]
+    libraries = ["polarflow", "numpy", "numba", "jax", "diffrax", "scikit-sundae"]
+    if has_torch():
+        libraries.append("torch")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

@@ -1,21 +1,17 @@
-"""The rival from Diffrax: polar coordinates, an adaptive step, no knowledge of kinks.
-
-With w_j = exp(rho_j) u_j and a balanced start, a_j = s_j |w_j|, the flow is (Boursier et al. 2022,
-equation 9) rho_j' = s_j <D_j, u_j>, u_j' = s_j (D_j - <D_j, u_j> u_j).
-"""
+"""The rival from Diffrax: polar coordinates, an adaptive step, no knowledge of kinks."""
 
 from functools import lru_cache
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
+
+from ._methods import Outcome
+from ._polar import outcome, signs, start, unfinished
 
 if TYPE_CHECKING:
     from ..flow import Problem
 
-MAX_STEPS = 50_000
-"""Where the flow slides along a kink the solver rejects without end; it is stopped here."""
 STAGES = 6
 """Field evaluations of an attempted step: seven stages, the first of them reused."""
 
@@ -38,7 +34,7 @@ def _solver() -> Any:
         return along, force - along[:, None] * u
 
     @equinox.filter_jit
-    def solve(state: Any, data: Any, times: Any, rtol: Any) -> Any:
+    def solve(state: Any, data: Any, times: Any, rtol: Any, steps: int) -> Any:
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
             diffrax.Tsit5(),
@@ -49,7 +45,7 @@ def _solver() -> Any:
             args=data,
             saveat=diffrax.SaveAt(ts=times),
             stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol),
-            max_steps=MAX_STEPS,
+            max_steps=steps,
             throw=False,
         )
         finished = solution.result == diffrax.RESULTS.successful
@@ -58,23 +54,25 @@ def _solver() -> Any:
     return jax, solve
 
 
-def integrate(
-    problem: "Problem", times: Float[ndarray, " T"], rtol: float
-) -> tuple[Float[ndarray, "T m"], Float[ndarray, "T m d"], int, bool]:
-    """ln|w| and w/|w| at the times, the number of field evaluations, and whether it finished."""
+def integrate(problem: "Problem", times: tuple[float, ...], rtol: float, cap: int) -> Outcome:
+    """Follow the flow to the times, with at most `cap` field evaluations."""
     jax, solve = _solver()
-    w = problem.initial.direction[:, 1:]
-    size = np.linalg.norm(w, axis=1)
-    state = (problem.initial.log_norm + np.log(size), w / size[:, None])
     n = len(problem.data.y)
     data = (
         np.array(problem.data.x),
         np.array(problem.data.y),
         problem.loss.factor(n),
-        problem.network.slope,
-        np.sign(problem.initial.direction[:, 0]),
+        problem.two_layer.slope,
+        signs(problem),
     )
+    begin = perf_counter()
     with jax.enable_x64(True):
-        (rho, u), steps, finished = jax.block_until_ready(solve(state, data, times, rtol))
+        (rho, u), steps, finished = jax.block_until_ready(
+            solve(start(problem), data, np.array(times), np.float64(rtol), cap // STAGES)
+        )
         rho, u, steps, done = np.asarray(rho), np.asarray(u), int(steps), bool(finished)
-    return rho, u, STAGES * steps + 1, done
+    seconds = perf_counter() - begin
+    evaluations = STAGES * steps + 1
+    if not done:
+        return unfinished(seconds, evaluations, f"stopped after {steps} attempted steps")
+    return outcome(problem, rho, u, seconds, evaluations)

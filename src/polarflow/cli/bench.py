@@ -23,11 +23,11 @@ def bench(
     Parameters
     ----------
     names
-        The cases; all of them unless given.
+        Cases, and families whose cost is followed; all of them unless given.
     out
-        A folder for summary.json; none is written unless given.
+        A folder for summary.json and the figures; none is written unless given.
     quick
-        The first case only, each method timed once.
+        About a minute: a few cases, each method timed once, long ones on a small part.
     overwrite
         Allow a folder that is not empty, and replace the result in it.
     quiet
@@ -42,7 +42,9 @@ def bench(
     folder = open_folder(out, overwrite=overwrite) if out is not None else None
     result = benchmarks.run(names or None, quick=quick, progress=None if quiet else _say)
     if folder is not None:
-        folder.write_summary(result)
+        paths = benchmarks.draw(result, folder.path / "figures")
+        figures = [str(path.relative_to(folder.path)) for path in paths]
+        folder.write_summary({**result, "figures": figures})
         folder.finish()
 
 

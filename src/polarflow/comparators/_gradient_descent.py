@@ -112,7 +112,7 @@ def gradient_descent(
     a_at = np.empty((len(index), len(a)), dtype)
     w_at = np.empty((len(index), *w.shape), dtype)
     h_at = np.empty((len(index), n), dtype)
-    kappa, slope = problem.loss.factor(n), problem.network.slope
+    kappa, slope = problem.loss.factor(n), problem.two_layer.slope
     numbers = (dtype.type(kappa), dtype.type(slope), dtype.type(step))
     start = perf_counter()
     filled = descend(x, y, *numbers, a, w, index, a_at, w_at, h_at)
@@ -182,7 +182,7 @@ def _trajectory(
         still = (largest == 0)[:, :, None]
         direction = np.where(still, problem.initial.direction, direction)
         a, w = weights[:, :, 0], weights[:, :, 1:]
-        active = np.where(w @ x.T > 0, 1.0, problem.network.slope)
+        active = np.where(w @ x.T > 0, 1.0, problem.two_layer.slope)
         residual = problem.loss.residual(prediction, y)
         force = (active * residual[:, None, :]) @ x
         grad_w = a[:, :, None] * force

@@ -75,12 +75,12 @@ def ntk_interpolant(problem: Problem) -> NtkInterpolant:
     weights = problem.initial.weights()
     if not np.isfinite(weights).all():
         raise PolarflowError("ntk_interpolant: an initial weight is too large for a float.")
-    features = ntk_features(problem.network, weights, x)
+    features = ntk_features(problem.two_layer, weights, x)
     missing = y - 0.5 * features @ weights.ravel()
     delta, _, _, singular = np.linalg.lstsq(features, missing, rcond=None)
     full = len(singular) == len(y)
     return NtkInterpolant(
-        network=problem.network,
+        network=problem.two_layer,
         initial=weights,
         displacement=delta.reshape(weights.shape),
         smallest_eigenvalue=float(singular[-1] ** 2) if full else 0.0,

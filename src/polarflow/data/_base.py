@@ -12,14 +12,14 @@ from ..errors import PolarflowError
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """n examples (x_k, y_k) with x_k in R^d and y_k in R; one example is one row of `x`.
+    """n examples (x_k, y_k) with x_k in R^d and y_k in R^C; one example is one row of `x`.
 
     Both arrays are copied, and read-only.
 
     **Arguments:**
 
     - `x`: inputs, shape `(n, d)`. With `bias` their last column is the appended 1.
-    - `y`: labels, shape `(n,)`.
+    - `y`: labels, shape `(n,)`, or `(n, C)` with C > 1 numbers each; `(n, 1)` is read as `(n,)`.
     - `bias`: whether the last column of `x` is a bias that was appended to the inputs.
     - `name`: what figures call the data.
 
@@ -28,7 +28,7 @@ class Data:
     """
 
     x: Float[ndarray, "n d"]
-    y: Float[ndarray, " n"]
+    y: Float[ndarray, " n *C"]
     bias: bool = False
     name: str = ""
 
@@ -42,9 +42,9 @@ class Data:
             )
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        if y.ndim != 1:
+        if y.ndim not in (1, 2) or 0 in y.shape[1:]:
             raise PolarflowError(
-                f"{source}: y has shape {y.shape}; it must be a vector of n labels, one output."
+                f"{source}: y has shape {y.shape}; it must hold n labels, or n rows of labels."
             )
         if len(x) != len(y):
             raise PolarflowError(

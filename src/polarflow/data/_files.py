@@ -14,9 +14,9 @@ from ._base import Data
 def load(path: str | Path, bias: bool = False) -> Data:
     """Data from a file.
 
-    A `.npz` file holds the arrays `x` (n x d) and `y` (n). A `.csv` file holds one example a line,
-    the label in the last column, with an optional line of column names on top; empty lines are
-    skipped.
+    A `.npz` file holds the arrays `x` (n x d) and `y` (n, or n x C). A `.csv` file holds one
+    example a line, the label in the last column, with an optional line of column names on top;
+    empty lines are skipped.
 
     **Arguments:**
 

@@ -11,6 +11,7 @@ from ._draws import gaussian as gaussian
 from ._draws import sphere as sphere
 from ._initial import balanced as balanced
 from ._initial import block_state as block_state
+from ._initial import dominated as dominated
 from ._shallow import Diagonal as Diagonal
 from ._shallow import SmoothTwoLayer as SmoothTwoLayer
 from ._shallow import SquaredRelu as SquaredRelu

@@ -90,7 +90,7 @@ def _normal(network: Network | TwoLayer, dimension: int, seed: int) -> ndarray:
     """Normal numbers for every weight of a state, zero where a row is padded; `(m, p)`."""
     rng = np.random.default_rng([seed, INITIAL_STREAM])
     if isinstance(network, TwoLayer):
-        return rng.standard_normal((network.width, 1 + dimension))
+        return rng.standard_normal(network.shape(dimension))
     sizes = network.row_sizes(dimension)
     weights = np.zeros((len(sizes), int(sizes.max())))
     for row, size in enumerate(sizes):

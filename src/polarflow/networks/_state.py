@@ -22,7 +22,7 @@ class BlockState:
 
     - `log_norm`: natural logarithms of the blocks' norms, shape `(m,)`; -inf is a zero block.
     - `direction`: unit vectors, shape `(m, p)`. The block of a two-layer neuron is (a, w) in that
-      order, p = 1 + d.
+      order, p = C + d with C outputs.
     """
 
     log_norm: Float[ndarray, " m"]
@@ -38,13 +38,13 @@ class BlockState:
         with np.errstate(under="ignore"):
             return np.exp(self.log_norm)[:, None] * self.direction
 
-    def check_balanced(self) -> None:
+    def check_balanced(self, outputs: int = 1) -> None:
         """Make sure that |a_j| = |w_j| for every neuron, to 1e-12 of its norm.
 
         **Raises:** `PolarflowError` naming the neuron that is farthest from it.
         """
-        a = np.abs(self.direction[:, 0])
-        w = np.linalg.norm(self.direction[:, 1:], axis=1)
+        a = np.linalg.norm(self.direction[:, :outputs], axis=1)
+        w = np.linalg.norm(self.direction[:, outputs:], axis=1)
         j = int(np.argmax(np.abs(a - w)))
         if abs(a[j] - w[j]) > BALANCED:
             raise PolarflowError(

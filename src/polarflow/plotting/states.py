@@ -42,13 +42,23 @@ class Plane:
 
 
 def values(dataset: "Dataset", name: str) -> Any:
-    """The NumPy array of a variable or coordinate of the Dataset."""
+    """The NumPy array of a variable or coordinate of the Dataset.
+
+    A neuron with C > 1 outputs is seen as (s|a|, w): s is the sign of its largest output weight at
+    the start, so that directions have one output weight in any run.
+    """
     if name not in dataset:
         raise PolarflowError(
             f"The trajectory Dataset has no variable {name!r}; "
             f"it has {', '.join(sorted(map(str, dataset.variables)))}."
         )
-    return dataset[name].values
+    array = dataset[name].values
+    outputs = int(dataset.attrs.get("outputs", 1))
+    if name == "direction" and outputs > 1 and dataset.attrs.get("neurons", 1):
+        size = np.linalg.norm(array[..., :outputs], axis=-1)
+        signed = dataset["sign"].values * size
+        array = np.concatenate([signed[..., None], array[..., outputs:]], axis=-1)
+    return array
 
 
 def spec_of(dataset: "Dataset") -> dict[str, Any]:
@@ -63,8 +73,9 @@ def has_bias(dataset: "Dataset") -> bool:
 
 
 def on_a_line(dataset: "Dataset") -> bool:
-    """Whether the network is a function on the real line (one input and a bias)."""
-    return has_bias(dataset) and dataset.sizes["input"] == 2
+    """Whether the network is a function on the real line (one input and a bias, one output)."""
+    one = int(dataset.attrs.get("outputs", 1)) == 1
+    return one and has_bias(dataset) and dataset.sizes["input"] == 2
 
 
 def activation_slope(dataset: "Dataset") -> float:

@@ -6,15 +6,17 @@ import numpy as np
 import xarray
 
 from .. import __version__
+from ..flow import Problem
+from ..networks import TwoLayer
 
 if TYPE_CHECKING:
     from ._solution import Solution
 
 _CONVENTIONS = (
-    "Logarithms are natural. A block is a neuron (a, w): log_norm is ln|(a, w)| and direction the "
-    "unit vector (a, w)/|(a, w)|, so that the weights are exp(log_norm) * direction. Inputs "
-    "include the bias if bias is 1. The residual is minus the derivative of the loss by the "
-    "prediction."
+    "Logarithms are natural. log_norm is the logarithm of a block's norm and direction the unit "
+    "vector, so that its weights are exp(log_norm) * direction. A block of a two-layer network is "
+    "a neuron (a, w). Inputs include the bias if bias is 1. The residual is minus the derivative "
+    "of the loss by the prediction."
 )
 
 
@@ -22,11 +24,13 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
     """The trajectory and the saddles of a solution.
 
     Dimensions: `time`, `block` (neurons), `parameter` (a, w0, w1, ...), `example`, `input`,
-    `saddle`, and `query` where the learned function was recorded.
+    `saddle`, `component` (the C outputs, if C > 1), and `query` where the learned function was
+    recorded.
     """
     problem, path = solution.problem, solution.trajectory
-    dimension, examples = problem.data.dimension, problem.data.examples
-    names = ["a", *(f"w{i}" for i in range(dimension))]
+    network, examples = problem.network, problem.data.examples
+    names = _parameters(problem)
+    several = " component" if network.outputs > 1 else ""
 
     def variable(dims: str, values: object, long_name: str, units: str = "1") -> tuple:
         return tuple(dims.split()), np.asarray(values), {"long_name": long_name, "units": units}
@@ -48,12 +52,16 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
         ),
         "log_norm": variable("time block", path.log_norm, "logarithm of the block's norm", "nat"),
         "direction": variable("time block parameter", path.direction, "direction of the block"),
-        "prediction": variable("time example", path.prediction, "network at the examples"),
-        "x": variable("example input", problem.data.x, "inputs"),
-        "y": variable("example", problem.data.y, "labels"),
-        "sign": variable(
-            "block", np.sign(problem.initial.direction[:, 0]), "sign of the output weight at start"
+        "prediction": variable(
+            f"time example{several}", path.prediction, "network at the examples"
         ),
+        "x": variable("example input", problem.data.x, "inputs"),
+        "y": variable(
+            "example" if problem.data.y.ndim == 1 else "example component",
+            problem.data.y,
+            "labels",
+        ),
+        "sign": variable("block", _signs(problem), "sign of the (largest) output weight at start"),
         "saddle_log_time_enter": of_saddles("log_time_enter", "log time of entering", "nat"),
         "saddle_log_time_leave": of_saddles("log_time_leave", "log time of leaving", "nat"),
         "saddle_loss": of_saddles("loss", "loss at the saddle"),
@@ -71,7 +79,9 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
             enter[i] = -np.inf
     if len(solution.inputs):
         variables["query_input"] = variable("query input", solution.inputs, "recorded inputs")
-        variables["output"] = variable("time query", path.output, "network at recorded inputs")
+        variables["output"] = variable(
+            f"time query{several}", path.output, "network at recorded inputs"
+        )
     return xarray.Dataset(
         variables,
         coords={
@@ -80,12 +90,15 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
             "parameter": ("parameter", names, {"long_name": "weight of a block"}),
         },
         attrs={
-            "title": "Gradient flow of a two-layer network"
+            "title": f"Gradient flow of a {network.kind.replace('_', '-')} network"
             + (f" on {problem.data.name}" if problem.data.name else ""),
             "spec": "{}",
             "polarflow_version": __version__,
             "bias": int(problem.data.bias),
-            "activation_slope": problem.network.slope,
+            "network_kind": network.kind,
+            "neurons": int(isinstance(network, TwoLayer)),
+            "outputs": network.outputs,
+            "activation_slope": float(getattr(network, "slope", 0.0)),
             "loss_kind": problem.loss.kind,
             "loss_scale": problem.loss.factor(examples),
             "stop_reason": solution.stop_reason,
@@ -93,3 +106,22 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
             "Conventions": _CONVENTIONS,
         },
     )
+
+
+def _parameters(problem: Problem) -> list[str]:
+    """The names of a block's weights: a, w0, w1, ... of a neuron, with a0, a1, ... if C > 1."""
+    network = problem.network
+    if not isinstance(network, TwoLayer):
+        return [f"w{i}" for i in range(problem.initial.direction.shape[1])]
+    outputs = range(network.outputs)
+    a = ["a"] if network.outputs == 1 else [f"a{c}" for c in outputs]
+    return [*a, *(f"w{i}" for i in range(problem.data.dimension))]
+
+
+def _signs(problem: Problem) -> np.ndarray:
+    """The sign of each neuron's output weight, the largest if there are several; 1 elsewhere."""
+    network, direction = problem.network, problem.initial.direction
+    if not isinstance(network, TwoLayer):
+        return np.ones(len(direction))
+    a = direction[:, : network.outputs]
+    return np.sign(a[np.arange(len(a)), np.abs(a).argmax(axis=1)])

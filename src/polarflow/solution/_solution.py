@@ -112,8 +112,8 @@ class Solution:
         """The content of `summary.json`, without the spec; numbers that don't exist are None."""
         final = _entry(self.final, 0)
         final["grad_norm"] = _number(self.final.grad_norm[0])
-        final["predictions"] = [_number(v) for v in self.final.prediction[0]]
-        final["outputs"] = [_number(v) for v in self.final.output[0]]
+        final["predictions"] = _number(self.final.prediction[0].tolist())
+        final["outputs"] = _number(self.final.output[0].tolist())
         reached = iter(range(len(self.recorded)))
         entries = []
         for moment in self.requests:
@@ -150,6 +150,8 @@ _SADDLE = (
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_number(each) for each in value]
     if value is None or isinstance(value, int):
         return value
     value = float(value)

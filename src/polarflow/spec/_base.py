@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+)
 
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Whole = Annotated[int, Strict()]
@@ -19,7 +28,7 @@ def _as_rows(value: Any) -> Any:
     return value
 
 
-def _as_vector(value: Any) -> Any:
+def _as_labels(value: Any) -> Any:
     """A list of lists of one number each is a list of numbers."""
     if isinstance(value, (list, tuple)) and all(
         isinstance(v, (list, tuple)) and len(v) == 1 for v in value
@@ -28,8 +37,22 @@ def _as_vector(value: Any) -> Any:
     return value
 
 
+def labels_tag(value: Any) -> str:
+    """Whether labels are one number or a list of numbers for each example."""
+    rows = isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple)) for v in value)
+    return LABEL_ROWS if rows else LABELS
+
+
+#: The tags of the two ways to write labels, which are no keys.
+LABELS, LABEL_ROWS = "labels", "label-rows"
+
 Rows = Annotated[tuple[tuple[Number, ...], ...], BeforeValidator(_as_rows)]
-Vector = Annotated[tuple[Number, ...], BeforeValidator(_as_vector)]
+Labels = Annotated[
+    Annotated[tuple[Number, ...], Tag(LABELS)]
+    | Annotated[tuple[tuple[Number, ...], ...], Tag(LABEL_ROWS)],
+    Discriminator(labels_tag),
+    BeforeValidator(_as_labels),
+]
 
 
 class Section(BaseModel):

@@ -93,6 +93,7 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
 
 def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, BlockState]":
     """The spec with its width, the network and the state at time zero."""
+    from ..losses import LOSSES
     from ..networks import TwoLayer, balanced, block_state
 
     section, init = spec.network, spec.init
@@ -103,13 +104,15 @@ def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, Block
         with _named(path, "init.file"):
             arrays = read_npz(path.parent / init.file, ("log_norm", "direction"))
             loaded = block_state(arrays["log_norm"], arrays["direction"])
-            loaded.check_balanced()
         if section.width is None:
             section = section.model_copy(update={"width": loaded.blocks})
             spec = spec.model_copy(update={"network": section})
     assert section.width is not None
     with _named(path):
-        network = TwoLayer(section.width, section.activation, section.slope or 0.0)
+        loss = LOSSES[spec.loss.kind]()
+        loss.check_labels(data.y)
+        outputs = loss.outputs(data.y)
+        network = TwoLayer(section.width, section.activation, section.slope or 0.0, outputs)
         if loaded is not None:
             return spec, network, loaded
         assert init.seed is not None

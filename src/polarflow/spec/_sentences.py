@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ._base import LABEL_ROWS, LABELS, labels_tag
 from ._models import Spec
 from ._sources import NAMES, SOURCES, source_tag
 
@@ -29,6 +30,7 @@ def sentences(
         path = list(details["loc"])
         if path[0] == "data":
             del path[1:2]  # the tag of the source, which is no key
+            path = [part for part in path if part not in (LABELS, LABEL_ROWS)]
         found.append(_sentence(details, path, raw, tuple(overridden)))
     return found
 
@@ -65,6 +67,8 @@ def allowed(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words."""
     if "anyOf" in schema:
         return allowed(next(s for s in schema["anyOf"] if s.get("type") != "null"))
+    if "oneOf" in schema:
+        return ", or ".join(allowed(s) for s in schema["oneOf"])
     if choices := _choices(schema):
         return _listed(choices)
     kind = schema.get("type")
@@ -150,6 +154,8 @@ def _schema(path: list[int | str], raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """The JSON schema of a key, or of an element of its array."""
     model, rest = (Spec, path) if len(path) == 1 else (_model(str(path[0]), raw), path[1:])
     schema: Mapping[str, Any] = model.model_json_schema()["properties"].get(rest[0], {})
+    if "oneOf" in schema and rest[1:]:
+        schema = schema["oneOf"][labels_tag(raw["data"][rest[0]]) == LABEL_ROWS]
     for index in rest[1:]:
         schema = next((s for s in schema.get("anyOf", ()) if s.get("type") == "array"), schema)
         items = schema.get("prefixItems")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from ._base import Flag, Rows, Section, Seed, Text, Vector, Whole
+from ._base import Flag, Labels, Rows, Section, Seed, Text, Whole
 
 if TYPE_CHECKING:
     from ..data import Data
@@ -26,7 +26,10 @@ class InlineData(Source):
         description="Inputs before bias, one example a row; a flat list is one number a row.",
         examples=[[[-0.5], [2.0]]],
     )
-    y: Vector = Field(description="Labels, one for each example.", examples=[[-1.0, 1.0]])
+    y: Labels = Field(
+        description="Labels, one for each example, or a list of C for C outputs.",
+        examples=[[-1.0, 1.0]],
+    )
     bias: Flag = Field(False, description="Append a 1 to every input.")
 
     def load(self, folder: Path) -> "Data":
@@ -40,8 +43,9 @@ class FileData(Source):
 
     file: Text = Field(
         description=(
-            "A .npz file with arrays x (n x d) and y (n), or a .csv file whose last column is y, "
-            "with or without a line of names on top. The path is relative to the spec's folder."
+            "A .npz file with arrays x (n x d) and y (n, or n x C), or a .csv file whose last "
+            "column is y, with or without a line of names on top. The path is relative to the "
+            "spec's folder."
         ),
         examples=["data.npz"],
     )

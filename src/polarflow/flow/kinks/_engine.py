@@ -104,10 +104,10 @@ class KinkExactEngine:
         self.problem = problem
         self.rtol = rtol
         self.branching = branching
-        self.planes = arrangement(x, problem.network.slope)
+        self.planes = arrangement(x, problem.two_layer.slope)
         self.factor = problem.loss.factor(len(y))
         self.label = np.ascontiguousarray(y, dtype=float)
-        self.width = problem.network.width
+        self.width = problem.two_layer.width
         self.met = np.zeros(3, dtype=np.int64)
         self.evaluations = 0.0
         self.drift = 0.0
@@ -188,7 +188,7 @@ class KinkExactEngine:
         living = speed > self.rounding_speed(here.prediction)
         value, distance = np.full((2, self.width), np.nan)
         v, x = self.blocks(state).direction[living], self.problem.data.x
-        slope = self.problem.network.slope
+        slope = self.problem.two_layer.slope
         value[living] = ncf(v, x, here.residual, slope)
         distance[living] = kkt_distance(v, x, here.residual, slope)
         return value, distance
