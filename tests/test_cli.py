@@ -229,6 +229,54 @@ def test_a_wrong_spec_leaves_an_old_result_alone(command, two_point_run: Run) ->
     assert read_summary(two_point_run.path) == before
 
 
+def test_a_run_that_fails_leaves_an_old_result_alone(command, tmp_path: Path, monkeypatch) -> None:
+    from polarflow import solution
+
+    spec = write_dead_neuron(tmp_path)
+    assert command("run", spec, "--out", tmp_path / "out", "--quiet").code == 3
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(solution, "gradient_flow", fails)
+    outcome = command("run", spec, "--out", tmp_path / "out", "--overwrite", "--quiet")
+    assert outcome.code == 1 and "No space left on device" in outcome.err[0]
+    assert read_summary(tmp_path / "out")["status"] == "at_rest"
+
+
+def polarflow(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    words = [sys.executable, "-m", "polarflow", *map(str, arguments)]
+    return subprocess.run(words, text=True, check=False, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are POSIX")
+def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+    import resource
+
+    spec = write_dead_neuron(tmp_path)
+    done = polarflow(
+        "run", spec, "--out", tmp_path / "out",
+        capture_output=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot be read or written (File too large)" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full", ">/dev/full", ">&- 2>&-"])
+def test_streams_that_cannot_be_written(tmp_path: Path, shell: str) -> None:
+    spec, out = write_dead_neuron(tmp_path), tmp_path / "out"
+    words = f"{sys.executable} -m polarflow run {spec} --out {out} {shell}"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if shell == ">/dev/full" else 3)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert read_summary(out)["status"] == "at_rest"
+
+
 def test_a_result_is_not_overwritten_unasked(command, two_point_run: Run) -> None:
     outcome = command("run", TWO_POINTS, "--out", two_point_run.path)
     assert outcome.code == 2

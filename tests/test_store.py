@@ -1,5 +1,6 @@
 """The folder of a run: nothing half-written is ever taken for a whole result."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -74,32 +75,55 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
         open_folder(tmp_path / "mine.txt" / "below")
 
 
-def test_overwriting_removes_the_old_result_and_nothing_else(tmp_path: Path) -> None:
+def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     whole(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "old.pdf").write_text("old")
     (tmp_path / ".partial-trajectory.zarr").mkdir()
-    open_folder(tmp_path, overwrite=True)
-    assert names(tmp_path) == {"mine.txt"}
+    folder = open_folder(tmp_path, overwrite=True)
+    folder.write_summary({"status": "new"})
+    assert read_summary(tmp_path) == {"status": "ok"}
+    assert (tmp_path / "figures" / "old.pdf").exists()
+    folder.finish()
+    assert read_summary(tmp_path) == {"status": "new"}
+    assert names(tmp_path) == {"mine.txt", "summary.json", "done"}
 
 
-def test_overwriting_removes_the_marker_first(tmp_path: Path, monkeypatch) -> None:
+def test_a_result_that_comes_to_nothing_leaves_the_old_one(tmp_path: Path) -> None:
     whole(tmp_path)
-    removed = []
+    folder = open_folder(tmp_path, overwrite=True)
+    folder.write_summary({"status": "new"})
+    folder.discard()
+    assert read_summary(tmp_path) == {"status": "ok"}
+    assert names(tmp_path) == {"summary.json", "done"}
 
-    def kill_after_one(path: Path) -> None:
-        if removed:
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_swap_that_is_cut_short_is_not_read(tmp_path: Path, monkeypatch, calls: int) -> None:
+    # Killed after any number of renames, the folder holds the old result, the new one, or none.
+    whole(tmp_path)
+    folder = open_folder(tmp_path, overwrite=True)
+    folder.write_summary({"status": "new"})
+    replace, made = os.replace, []
+
+    def killed(source: Path, target: Path) -> None:
+        if len(made) == calls:
             raise KeyboardInterrupt
-        removed.append(path.name)
-        os.unlink(path)
+        made.append(target)
+        replace(source, target)
 
-    monkeypatch.setattr(store, "_remove", kill_after_one)
-    with pytest.raises(KeyboardInterrupt):
-        open_folder(tmp_path, overwrite=True)
-    assert removed == ["done"]
-    with pytest.raises(PolarflowError, match="holds no whole result"):
-        read_summary(tmp_path)
+    monkeypatch.setattr(store.os, "replace", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        folder.finish()
+    with contextlib.suppress(PolarflowError):
+        assert read_summary(tmp_path) in ({"status": "ok"}, {"status": "new"})
+    monkeypatch.undo()
+    again = open_folder(tmp_path, overwrite=True)
+    again.write_summary({"status": "third"})
+    again.finish()
+    assert read_summary(tmp_path) == {"status": "third"}
+    assert names(tmp_path) == {"summary.json", "done"}
 
 
 def test_fresh_folders_differ(tmp_path: Path, monkeypatch) -> None:

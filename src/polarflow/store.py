@@ -3,7 +3,8 @@
 A member of the folder (a file or a folder of files) is written under a temporary name and renamed
 when it is whole. `summary.json` comes after the members that it speaks of, and the marker
 `done` after everything. Whoever finds the marker finds a whole result; whoever does not must
-not trust the folder.
+not trust the folder. A result that takes the place of another is gathered beside it, and the old
+one stays until the new one is whole.
 """
 
 import json
@@ -30,6 +31,7 @@ MARKER = "done"
 
 _MEMBERS = (SUMMARY, TRAJECTORY, FIGURES, REPORT)
 _PARTIAL = ".partial-"
+_STAGE = f"{_PARTIAL}result"
 
 
 class RunFolder:
@@ -37,23 +39,30 @@ class RunFolder:
 
     **Arguments:**
 
-    - `path`: an existing folder.
+    - `path`: an existing folder, where the result will be.
     - `made`: whether it was made for this result.
+    - `replaces`: the members of an older result there, which this one takes the place of.
     """
 
-    def __init__(self, path: Path, made: bool = False) -> None:
+    def __init__(self, path: Path, made: bool = False, replaces: tuple[str, ...] = ()) -> None:
         self.path = path
         self._made = made
+        self._replaces = replaces
+
+    @property
+    def work(self) -> Path:
+        """Where members are written until the result is whole."""
+        return self.path / _STAGE if self._replaces else self.path
 
     @contextmanager
     def member(self, name: str) -> Iterator[Path]:
         """A temporary path to write one member to; renamed to `name` if nothing is raised."""
-        partial = self.path / f"{_PARTIAL}{name}"
+        partial = self.work / f"{_PARTIAL}{name}"
         _remove(partial)
         try:
             yield partial
-            _remove(self.path / name)
-            os.replace(partial, self.path / name)
+            _remove(self.work / name)
+            os.replace(partial, self.work / name)
         finally:
             _remove(partial)
 
@@ -78,14 +87,31 @@ class RunFolder:
             partial.write_text(text + "\n", encoding="utf-8")
 
     def discard(self) -> None:
-        """Leave nothing behind where nothing was written: remove a folder made in vain."""
+        """Leave nothing of this result behind; an older one stays as it was."""
+        if self._replaces:
+            _remove(self.work)
+        else:
+            for name in (MARKER, *_MEMBERS):
+                _remove(self.path / name)
         if self._made and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def finish(self) -> None:
-        """Write the marker: everything is there."""
+        """Write the marker: everything is there. An older result makes room."""
         with self.member(MARKER) as partial:
             partial.write_text("", encoding="utf-8")
+        if not self._replaces:
+            return
+        aside = self.path / f"{_PARTIAL}old"
+        aside.mkdir()
+        for name in (MARKER, *self._replaces):
+            if os.path.lexists(self.path / name):
+                os.replace(self.path / name, aside / name)
+        new = sorted(path.name for path in self.work.iterdir() if path.name != MARKER)
+        for name in (*new, MARKER):
+            os.replace(self.work / name, self.path / name)
+        _remove(aside)
+        _remove(self.work)
 
 
 def open_folder(
@@ -96,8 +122,8 @@ def open_folder(
     **Arguments:**
 
     - `out`: the folder; made if need be. None for a fresh one under `runs/`.
-    - `overwrite`: allow a folder that is not empty. Its marker is removed first, then the other
-      members of the old result; a file of another name stays.
+    - `overwrite`: allow a folder that is not empty. The members of an old result stay until the
+      new one is whole; a file of another name stays for ever.
     - `name`: the beginning of a fresh folder's name.
     - `members`: names that this result writes besides those of a run.
 
@@ -110,18 +136,21 @@ def open_folder(
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise PolarflowError(f"--out {out}: is not empty; give another folder, or --overwrite")
     made = not out.exists()
+    replaces: tuple[str, ...] = ()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for member in (MARKER, *_MEMBERS, *members):
-            _remove(out / member)
         for partial in out.glob(f"{_PARTIAL}*"):
             _remove(partial)
-        probe = out / f"{_PARTIAL}probe"
+        if any(out.iterdir()):
+            replaces = (*_MEMBERS, *members)
+        folder = RunFolder(out, made, replaces)
+        folder.work.mkdir(exist_ok=True)
+        probe = folder.work / f"{_PARTIAL}probe"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise PolarflowError(f"--out {out}: cannot be written ({error.strerror})") from None
-    return RunFolder(out, made)
+    return folder
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:

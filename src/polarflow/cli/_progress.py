@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,12 @@ class Reporter(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def __call__(self, progress: "Progress") -> None: ...
+
+
+def tell(text: str) -> None:
+    """A line on stderr; where it can't be written, nothing."""
+    with suppress(OSError):
+        print(f"polarflow: {text}", file=sys.stderr, flush=True)
 
 
 def reporter(quiet: bool) -> Reporter:
@@ -57,7 +64,7 @@ class _Lines(_Silence):
 
     def __enter__(self) -> "_Lines":
         self._last = time.monotonic()
-        self._say(_START)
+        tell(_START)
         return self
 
     def __call__(self, progress: "Progress") -> None:
@@ -65,11 +72,7 @@ class _Lines(_Silence):
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
             share = "" if progress.fraction is None else f"   {progress.fraction:4.0%}"
-            self._say(news(progress) + share)
-
-    @staticmethod
-    def _say(text: str) -> None:
-        print(f"polarflow: {text}", file=sys.stderr, flush=True)
+            tell(news(progress) + share)
 
 
 class _Bar(_Silence):

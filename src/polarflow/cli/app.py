@@ -6,11 +6,13 @@ A verb's module is imported when the verb is used, so that `--help` is quick.
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import IntEnum
 
 from cyclopts import App, CycloptsError
 
 from ..errors import PolarflowError, SpecError
+from ._progress import tell
 
 
 class Exit(IntEnum):
@@ -59,26 +61,43 @@ for _name, (_path, _help) in _VERBS.items():
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are lines on stderr."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed()
     try:
-        return int(app(tokens, exit_on_error=False, print_error=False) or 0)
+        code = int(app(tokens, exit_on_error=False, print_error=False) or 0)
+        sys.stdout.flush()
+        return code
     except CycloptsError as error:
-        _complain(" ".join(str(error).split()))
+        tell(" ".join(str(error).split()))
         return Exit.WRONG
     except SpecError as error:
         for message in error.messages:
-            _complain(message)
+            tell(message)
         return Exit.WRONG
     except PolarflowError as error:
-        _complain(str(error))
+        tell(str(error))
         return Exit.WRONG
     except KeyboardInterrupt:
-        _complain("interrupted")
+        tell("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; the result is where it was asked for.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return Exit.OK
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        tell(f"{place}cannot be read or written ({error.strerror or error})")
+        _silence()
+        return Exit.FAILED
 
 
-def _complain(message: str) -> None:
-    print(f"polarflow: {message}", file=sys.stderr)
+def _open_closed() -> None:
+    """Streams that were closed by the shell swallow what they are given."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+
+
+def _silence() -> None:
+    """Don't try again, at exit, to write what stdout could not take."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

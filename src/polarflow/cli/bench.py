@@ -1,6 +1,5 @@
 """The verb `bench`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ from cyclopts import Parameter
 
 from ..errors import PolarflowError
 from ..store import open_folder
+from ._progress import tell
 from ._words import unknown
 
 
@@ -42,11 +42,11 @@ def bench(
     folder = open_folder(out, overwrite=overwrite) if out is not None else None
     result = benchmarks.run(names or None, quick=quick, progress=None if quiet else _say)
     if folder is not None:
-        paths = benchmarks.draw(result, folder.path / "figures")
-        figures = [str(path.relative_to(folder.path)) for path in paths]
+        paths = benchmarks.draw(result, folder.work / "figures")
+        figures = [str(path.relative_to(folder.work)) for path in paths]
         folder.write_summary({**result, "figures": figures})
         folder.finish()
 
 
 def _say(text: str) -> None:
-    print(f"polarflow: {text}", file=sys.stderr, flush=True)
+    tell(text)

@@ -57,11 +57,11 @@ def reproduce(
     folder = open_folder(out, overwrite=overwrite, name=name, members=chosen)
     results: dict[str, dict[str, Any]] = {}
     for each in chosen:
-        place = folder.path / each if name == "all" else folder.path
+        place = folder.work / each if name == "all" else folder.work
         place.mkdir(exist_ok=True)
         with reporter(quiet) as progress:
             results[each] = experiments.reproduce(each, place, quick=quick, progress=progress)
-        _finish(RunFolder(place), results[each])
+        _finish(folder if name != "all" else RunFolder(place), results[each])
         if not quiet:
             print(_verdict(each, results[each]))
     if name == "all":

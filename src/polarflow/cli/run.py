@@ -1,7 +1,6 @@
 """The verb `run`."""
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from cyclopts import Parameter
 
 from ..errors import PolarflowError
 from ..store import FIGURES, REPORT, RunFolder, finite, open_folder
-from ._progress import reporter
+from ._progress import reporter, tell
 from ._provenance import versions
 from ._words import account
 from .app import Exit
@@ -66,7 +65,11 @@ def run(
             "seed": plan.spec.seed,
         }
     )
-    whole = keep(folder, solution, summary)
+    try:
+        whole = keep(folder, solution, summary)
+    except BaseException:
+        folder.discard()
+        raise
     if not quiet:
         print(account(summary, folder.path))
     if summary["status"] == "interrupted":
@@ -91,7 +94,7 @@ def keep(folder: RunFolder, solution: "Solution", summary: dict[str, Any]) -> bo
         summary["status"] = summary["stop_reason"] = "interrupted"
         summary["message"] = "Interrupted while the pictures were drawn; the numbers are whole."
     except Exception as error:  # a picture that fails must not cost the numbers
-        print(f"polarflow: the pictures could not be drawn: {error}", file=sys.stderr)
+        tell(f"the pictures could not be drawn: {error}")
         whole = False
     folder.write_summary(summary)
     folder.finish()
