@@ -21,6 +21,7 @@ ROOMS = (
     "ncf",
     "flow",
     "saddles",
+    "margins",
     "solution",
     "comparators",
     "plotting",

@@ -127,7 +127,7 @@ class Engine(Protocol[S]):
         """The weights in polar form."""
 
     def ncf(self, state: S) -> tuple[ndarray, ndarray]:
-        """The NCF N_r(v_j) of every block under the state's residual r, and its KKT distance.
+        """The NCF of every block under the direction r/|r| of the residual, and its KKT distance.
 
         Both shape `(m,)`: N_r(v_j), and dist(0, (I - vv^T) dN_r(v)) at v_j; nan for blocks that
         don't live, whose velocity is zero to rounding.

@@ -1,7 +1,7 @@
 """Integration: an engine's windows, what is recorded on them, and why they end."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ..losses import MarginLoss
 from ._engine import Engine, Halt, Window
+from ._path import PathMeter
 from ._problem import Problem
 from ._record import AT_REST, FlowRecord
 from ._snapshot import Bracket, Moment, Snapshot, memory, reach, snapshot, snapshots
 from ._stop import Stop
 from ._visits import Visits
 
+#: Below this log loss a picture shows the logarithm of its size.
+_DEEP = 30.0
 #: Bytes that snapshots may take.
 _MEMORY = 256e6
 
@@ -34,6 +38,11 @@ class Progress:
     log_loss: float
     saddles: int
     fraction: float | None
+
+
+def _compressed(log_loss: float) -> float:
+    """A log loss, itself logarithmic beyond what it is in any fit of real labels."""
+    return log_loss if log_loss > -_DEEP else -_DEEP * (1.0 + float(np.log(-log_loss / _DEEP)))
 
 
 class _Run:
@@ -62,6 +71,11 @@ class _Run:
         #: The largest gradient met, the yardstick of small ones.
         self.steepest = first.log_grad_norm
         self.first_rate = first.log_rate
+        #: The length of the path of w/|w|, wanted for the late phase of classification.
+        self.path: PathMeter | None = None
+        if isinstance(record.problem.loss, MarginLoss):
+            self.path = PathMeter(self.engine, first.state)
+            first = replace(first, path_length=0.0)
         record.snapshots.append(first)
         self.visits.start(first)
 
@@ -96,7 +110,7 @@ class _Run:
 
     def moved(self, before: Snapshot, after: Snapshot) -> float:
         """How far apart two snapshots are in a picture: in weights and in log loss."""
-        fall = abs(after.log_loss - before.log_loss)
+        fall = abs(_compressed(after.log_loss) - _compressed(before.log_loss))
         change = self.engine.distance(before.state, after.state)
         return change + (0.5 * fall if np.isfinite(fall) else 0.0)
 
@@ -145,6 +159,12 @@ class _Run:
             states = list(window.states(offsets[-1:]))
             samples = [*samples[:index], *snapshots(engine, states)]
         window.accept(float(offsets[-1]))
+        if self.path is not None:
+            lengths = self.path.extend(window, offsets)
+            record.path_error = self.path.error
+            samples = [
+                replace(at, path_length=length) for at, length in zip(samples, lengths, strict=True)
+            ]
         record.steps += 1
         for at in samples:
             self.add(at)

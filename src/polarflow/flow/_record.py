@@ -29,6 +29,7 @@ class FlowRecord:
     - `recorded`: the snapshots at requested times, as far as they were reached.
     - `visits`: the visits to saddles.
     - `status`, `stop_reason`, `message`: how the run ended.
+    - `path_error`: an upper estimate of the error of the last snapshot's `path_length`.
     - `steps`, `seconds`: windows used, and the time that the engine and the driver took.
     """
 
@@ -41,6 +42,7 @@ class FlowRecord:
     status: str = "ok"
     stop_reason: str = ""
     message: str = ""
+    path_error: float = 0.0
     steps: int = 0
     seconds: float = 0.0
 

@@ -46,11 +46,15 @@ NEVER = Moment(np.inf, np.inf)
 
 @dataclass(frozen=True)
 class Snapshot(Measure):
-    """A state and what is measured on it; its time is exact where one was asked for."""
+    """A state and what is measured on it; its time is exact where one was asked for.
+
+    `path_length` is that of w/|w| from the start, for losses of classification; else nan.
+    """
 
     state: State
     time: float
     log_time: float
+    path_length: float = np.nan
 
     @property
     def loss(self) -> float:

@@ -82,6 +82,20 @@ def to_dataset(solution: "Solution") -> xarray.Dataset:
         variables["output"] = variable(
             f"time query{several}", path.output, "network at recorded inputs"
         )
+    if solution.late is not None:
+        late = solution.late
+        variables |= {
+            "margin": variable("time example", late.margin, "margin divided by |w|^L"),
+            "smoothed_margin": variable(
+                "time", late.smoothed_margin, "smoothed margin divided by |w|^L"
+            ),
+            "alignment_angle": variable(
+                "time", late.alignment_angle, "angle of the weights and minus the gradient", "rad"
+            ),
+            "path_length": variable(
+                "time", late.path_length, "length of the path of w/|w| from the start", "rad"
+            ),
+        }
     return xarray.Dataset(
         variables,
         coords={

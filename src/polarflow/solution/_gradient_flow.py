@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Halt, Moment, Problem, Progress, Stop, integrate
+from ..margins import late_phase
 from ..saddles import visited_saddles
 from ._engines import engine_for, ready
 from ._solution import Events, Solution, Work
@@ -85,6 +86,7 @@ def gradient_flow(
         recorded=record.trajectory(reached, query),
         final=record.trajectory(record.snapshots[-1:], query),
         saddles=visited_saddles(record),
+        late=late_phase(record, record.snapshots),
         events=Events(*(counts.get(f.name) for f in fields(Events))),
         work=Work(
             field_evaluations=int(np.ceil(engine.evaluations)),

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ..flow import FlowRecord, Moment, Problem, Trajectory
+from ..margins import Late
 from ..saddles import Saddle
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Solution:
     - `recorded`: the flow at exactly the requested times, those after the end left out.
     - `final`: the flow at its end, a trajectory of length one.
     - `saddles`: the saddles visited, in order.
+    - `late`: margins and alignment along the trajectory, for losses of classification.
     - `events`, `work`: counts.
     - `balancedness_drift`: the largest relative change of |a|^2 - |w|^2 in one step, before the
       balance is restored exactly; None for networks that don't keep one.
@@ -76,6 +78,7 @@ class Solution:
     recorded: Trajectory
     final: Trajectory
     saddles: tuple[Saddle, ...]
+    late: Late | None
     events: Events
     work: Work
     balancedness_drift: float | None
@@ -122,6 +125,7 @@ class Solution:
             else:
                 entry = {"time": _number(moment.time), "log_time": _number(moment.log_time)}
             entries.append({key: entry.get(key) for key in _RECORDED})
+        late = {} if self.late is None else {"late": _late(self.late)}
         return {
             "status": self.status,
             "stop_reason": self.stop_reason,
@@ -130,6 +134,7 @@ class Solution:
             "final": final,
             "recorded": entries,
             "saddles": [{key: _number(asdict(s)[key]) for key in _SADDLE} for s in self.saddles],
+            **late,
             "conserved": {"balancedness_drift": _number(self.balancedness_drift)},
             "events": asdict(self.events),
             "work": asdict(self.work),
@@ -147,6 +152,18 @@ _SADDLE = (
     "residual_norm",
     "kkt_residual",
 )
+
+
+def _late(late: Late) -> dict[str, Any]:
+    """The end of the late phase."""
+    return {
+        "normalized_margin": _number(late.normalized_margin[-1]),
+        "smoothed_margin": _number(late.smoothed_margin[-1]),
+        "alignment_angle": _number(late.alignment_angle[-1]),
+        "path_length": _number(late.path_length[-1]),
+        "path_error": _number(late.path_error),
+        "smoothed_margin_drop": _number(late.smoothed_margin_drop),
+    }
 
 
 def _number(value: Any) -> Any:

@@ -164,12 +164,7 @@ class SmoothEngine:
         along = np.sum(force * blocks.direction, axis=1)
         distance = np.linalg.norm(force - along[:, None] * blocks.direction, axis=1)
         alive = np.isfinite(blocks.log_norm) & (np.linalg.norm(force, axis=1) > self._noise(look))
-        with np.errstate(under="ignore", over="ignore"):
-            size = float(np.exp(look.log_residual))
-        return (
-            np.where(alive, size * along / order, np.nan),
-            np.where(alive, size * distance, np.nan),
-        )
+        return np.where(alive, along / order, np.nan), np.where(alive, distance, np.nan)
 
     def distance(self, before: SmoothState, after: SmoothState) -> float:
         return polar_distance(self.blocks(before), self.blocks(after))
