@@ -38,6 +38,7 @@ class KKTPoint:
     - `radius`: of that box.
     - `sign`: of the fixed output weight, for units that have one.
     - `share`: of random directions whose NCF flow ends here; None without a search.
+    - `block`: which block it belongs to, where the network's blocks differ.
     - `singular_values`: of each layer's matrix, relative to the largest; None unless deep.
     """
 
@@ -56,6 +57,7 @@ class KKTPoint:
     radius: float | None = None
     sign: int | None = None
     share: float | None = None
+    block: int | None = None
     singular_values: tuple[tuple[float, ...], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class KKTPoint:
         }
         if self.kink_multipliers is not None:
             entry["kink_multipliers"] = list(self.kink_multipliers)
-        for name in ("sign", "share"):
+        for name in ("sign", "share", "block"):
             if getattr(self, name) is not None:
                 entry[name] = getattr(self, name)
         if self.singular_values is not None:
@@ -98,7 +100,7 @@ class KKTSet:
     """
 
     points: tuple[KKTPoint, ...]
-    order: int
+    order: float
     largest: float
     complete: bool
     proof: Mapping[str, Any]

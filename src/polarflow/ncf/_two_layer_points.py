@@ -20,7 +20,9 @@ from numpy import ndarray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ._arrangement import INDEPENDENT
 from ._bends import Bends, bends
+from ._certificate import NeuronCertifier, with_certificate
 from ._piecewise import CHUNK, Pieces, complete, pieces
 from ._points import Kind, KKTPoint, KKTSet, arranged
 from ._subdifferential import independent, least_norm, local_faces
@@ -28,7 +30,7 @@ from ._two_layer import ON_KINK, kkt_distance, ncf
 
 #: A force below this, relative to sum_k |z_k| |x_k|, is zero.
 ZERO = 1e-12
-_HALF = np.sqrt(0.5)
+HALF = np.sqrt(0.5)
 
 
 def two_layer_points(
@@ -46,17 +48,30 @@ def two_layer_points(
 
     **Raises:** `PolarflowError` if the kinks cut space into too many cells to list.
     """
-    from ._certificate import NeuronCertifier, with_certificate
-
     whole = pieces(bends(x, z, 1, slope))
-    force = _forces(whole)
-    points = [*_isolated(whole, force, slope), *_vanishing(whole, force, slope)]
-    directions = np.array([point.direction for point in points])
-    largest = max(abs(point.value) for point in points)
+    force = face_forces(whole.bends, whole.faces.sign)
+    points = [
+        *isolated_points(whole.bends, whole.faces.sign, force, slope),
+        *_vanishing(whole, force, slope),
+    ]
     proof = whole.proof()
-    scale = 2.0 * largest
+    done, largest = certified(points, x, z, slope, NeuronCertifier(x, z, slope))
+    return KKTSet(arranged(done), 2, largest, complete(proof), proof)
+
+
+def certified(
+    points: list[KKTPoint],
+    x: Float[ndarray, "n d"],
+    z: Float[ndarray, " n"],
+    slope: float,
+    certifier: NeuronCertifier,
+) -> tuple[list[KKTPoint], float]:
+    """The points with their certificates, and the largest |N| among them."""
+    directions = np.array([point.direction for point in points])
+    values = ncf(directions, x, z, slope)
+    largest = float(np.abs(values).max())
+    scale = 2.0 * largest or 1.0
     residual = kkt_distance(directions, x, z, slope) / scale
-    certifier = NeuronCertifier(x, z, slope)
     done = [
         with_certificate(
             replace(point, value=float(value) + 0.0),
@@ -66,9 +81,9 @@ def two_layer_points(
             scale,
             certifier.two_layer(point),
         )
-        for point, value, r in zip(points, ncf(directions, x, z, slope), residual, strict=True)
+        for point, value, r in zip(points, values, residual, strict=True)
     ]
-    return KKTSet(arranged(done), 2, largest, complete(proof), proof)
+    return done, largest
 
 
 def _multiplier(point: KKTPoint, x: ndarray, z: ndarray, slope: float) -> float:
@@ -81,44 +96,36 @@ def _multiplier(point: KKTPoint, x: ndarray, z: ndarray, slope: float) -> float:
     return float(a * (w @ force) + a * (force @ w))
 
 
-def _forces(whole: Pieces) -> Float[ndarray, "F d"]:
+def face_forces(b: Bends, sign: ndarray) -> Float[ndarray, "F d"]:
     """P_V d on each face: what every element of dG there has in common, in the face's span V."""
-    b = whole.bends
     middle = 0.5 * (b.plus + b.minus)
-    force = np.empty((len(whole.faces.sign), b.smooth.shape[0]))
+    force = np.empty((len(sign), b.smooth.shape[0]))
     for start in range(0, len(force), CHUNK):
-        s = whole.faces.sign[start : start + CHUNK]
+        s = sign[start : start + CHUNK]
         side = np.where(s > 0, b.plus, np.where(s < 0, b.minus, middle))
         force[start : start + CHUNK] = b.smooth + side @ b.normal
-    held = whole.faces.sign == 0
+    held = sign == 0
     count = held.sum(axis=1)
     for q in np.unique(count[count > 0]):
         rows = np.flatnonzero(count == q)
         for start in range(0, len(rows), CHUNK):
             row = rows[start : start + CHUNK]
             normal = b.normal[np.nonzero(held[row])[1].reshape(len(row), q)]
-            rank = int(len(whole.span) - whole.faces.dimension[row[0]])
-            if q == rank and (whole.faces.dimension[row] == len(whole.span) - q).all():
-                across = np.linalg.qr(normal.transpose(0, 2, 1))[0]
-                part = np.einsum("fdq,fd->fq", across, force[row])
-                force[row] -= np.einsum("fdq,fq->fd", across, part)
-            else:
-                for i, rows_of in zip(row, normal, strict=True):
-                    rank = len(whole.span) - int(whole.faces.dimension[i])
-                    across = np.linalg.svd(rows_of, full_matrices=False)[2][:rank]
-                    force[i] -= across.T @ (across @ force[i])
+            _, singular, vectors = np.linalg.svd(normal, full_matrices=False)
+            across = vectors * (singular > INDEPENDENT)[:, :, None]
+            part = np.einsum("fqd,fd->fq", across, force[row])
+            force[row] -= np.einsum("fqd,fq->fd", across, part)
     return force
 
 
-def _isolated(whole: Pieces, force: ndarray, slope: float) -> Iterator[KKTPoint]:
-    """The points with N != 0."""
-    b = whole.bends
+def isolated_points(b: Bends, sign: ndarray, force: ndarray, slope: float) -> Iterator[KKTPoint]:
+    """The points with N != 0 on faces with these signs and forces, without certificates."""
     strength = np.linalg.norm(force, axis=1)
-    moving = np.flatnonzero((strength > ZERO * b.size) & (whole.dimension > 0))
+    moving = np.flatnonzero(strength > ZERO * b.size)
     for start in range(0, len(moving), CHUNK):
         row = moving[start : start + CHUNK]
         u = force[row] / strength[row, None]
-        t, s = u @ b.normal.T, whole.faces.sign[row]
+        t, s = u @ b.normal.T, sign[row]
         for orientation in (1.0, -1.0):
             inside = ((s == 0) | (orientation * t * s > ON_KINK)).all(axis=1)
             for i in np.flatnonzero(inside):
@@ -127,11 +134,11 @@ def _isolated(whole: Pieces, force: ndarray, slope: float) -> Iterator[KKTPoint]
                 if share is None:
                     continue
                 rises = _rises(b, s[i], held, orientation)
-                for a in (_HALF, -_HALF):
-                    value = float(a * _HALF * orientation * strength[row[i]])
+                for a in (HALF, -HALF):
+                    value = float(a * HALF * orientation * strength[row[i]])
                     kind: Kind = "saddle" if rises else "maximum" if value > 0 else "minimum"
                     yield KKTPoint(
-                        np.concatenate([[a], orientation * _HALF * u[i]]),
+                        np.concatenate([[a], orientation * HALF * u[i]]),
                         value,
                         kind,
                         strict=True,
@@ -292,7 +299,7 @@ def _flat_points(
         dimension = int(spread[i])
         line = dimension == 0 and f.dimension[i] == 0  # a line of which both ends count
         for end in (1.0, -1.0) if line else (1.0,):
-            a = _HALF if int(i) in shares else 0.0
+            a = HALF if int(i) in shares else 0.0
             share = shares.get(int(i))
             if share is None:  # with a = 0 every slope will do
                 share = np.full(len(held), 0.5)
