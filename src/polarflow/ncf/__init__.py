@@ -7,16 +7,22 @@ from ._two_layer import kkt_distance as kkt_distance
 from ._two_layer import ncf as ncf
 
 if TYPE_CHECKING:
+    from ._find import kkt_points as kkt_points
     from ._points import KKTPoint as KKTPoint
     from ._points import KKTSet as KKTSet
+    from ._search import search_points as search_points
     from ._squared_points import squared_points as squared_points
     from ._two_layer_points import two_layer_points as two_layer_points
+    from ._walk import two_layer_search as two_layer_search
 
 _HOME = {
     "KKTPoint": "._points",
     "KKTSet": "._points",
+    "kkt_points": "._find",
+    "search_points": "._search",
     "squared_points": "._squared_points",
     "two_layer_points": "._two_layer_points",
+    "two_layer_search": "._walk",
 }
 
 __all__ = ["kkt_distance", "ncf", *_HOME]  # noqa: PLE0604
