@@ -7,6 +7,7 @@ from ._two_layer import kkt_distance as kkt_distance
 from ._two_layer import ncf as ncf
 
 if TYPE_CHECKING:
+    from ._find import check_target as check_target
     from ._find import kkt_points as kkt_points
     from ._points import KKTPoint as KKTPoint
     from ._points import KKTSet as KKTSet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "KKTPoint": "._points",
     "KKTSet": "._points",
+    "check_target": "._find",
     "kkt_points": "._find",
     "search_points": "._search",
     "squared_points": "._squared_points",

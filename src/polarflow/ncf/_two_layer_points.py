@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -128,6 +128,7 @@ def isolated_points(b: Bends, sign: ndarray, force: ndarray, slope: float) -> It
         t, s = u @ b.normal.T, sign[row]
         for orientation in (1.0, -1.0):
             inside = ((s == 0) | (orientation * t * s > ON_KINK)).all(axis=1)
+            inside[inside] = _may_vanish(b, s[inside])
             for i in np.flatnonzero(inside):
                 held = np.flatnonzero(s[i] == 0)
                 share = _shares(b, s[i], held)
@@ -147,6 +148,27 @@ def isolated_points(b: Bends, sign: ndarray, force: ndarray, slope: float) -> It
                         # N(v) = N(-v) if G is linear.
                         orbit=hash((row[i], orientation, a) if len(b.normal) else value > 0),
                     )
+
+
+def _may_vanish(b: Bends, sign: ndarray) -> Bool[ndarray, " F"]:
+    """False where the shares of the plus sides, if they are unique, lie beyond [0, 1]."""
+    held = sign == 0
+    count = held.sum(axis=1)
+    may = np.ones(len(sign), dtype=bool)
+    for q in np.unique(count[(count > 0) & (count <= b.normal.shape[1])]):
+        rows = np.flatnonzero(count == q)
+        kinks = np.nonzero(held[rows])[1].reshape(len(rows), q)
+        normal = b.normal[kinks]
+        side = np.where(sign[rows] > 0, b.plus, np.where(sign[rows] < 0, b.minus, 0.0))
+        rest = b.smooth + side @ b.normal
+        gram = normal @ normal.transpose(0, 2, 1)
+        clear = np.linalg.eigvalsh(gram)[:, 0] > 1e-8
+        gram[~clear] = np.eye(q)
+        pulls = -np.einsum("fqd,fd->fq", normal, rest)
+        wanted = np.linalg.solve(gram, pulls[:, :, None])[:, :, 0]
+        share = (wanted - b.minus[kinks]) / (b.plus - b.minus)[kinks]
+        may[rows] = ~clear | ((share > -1e-6) & (share < 1 + 1e-6)).all(axis=1)
+    return may
 
 
 def _shares(b: Bends, sign: ndarray, held: ndarray) -> ndarray | None:

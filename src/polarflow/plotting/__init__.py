@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .clock import key_moments as key_moments
     from .clock import time_axis as time_axis
     from .clock import visits as visits
+    from .correlation import draw_ncf as draw_ncf
+    from .correlation import ncf_figures as ncf_figures
     from .curves import draw_alignment as draw_alignment
     from .curves import draw_angles as draw_angles
     from .curves import draw_log_norms as draw_log_norms
@@ -43,6 +45,7 @@ _HOME = {
     "draw_angles": ".curves",
     "draw_log_norms": ".curves",
     "draw_loss": ".curves",
+    "draw_ncf": ".correlation",
     "draw_neurons": ".neurons",
     "draw_projection": ".neurons",
     "draw_saddles": ".curves",
@@ -53,6 +56,7 @@ _HOME = {
     "kinks_and_heights": ".states",
     "loss_at": ".states",
     "new_figure": ".style",
+    "ncf_figures": ".correlation",
     "on_a_line": ".states",
     "plane": ".states",
     "save": ".style",
