@@ -32,7 +32,9 @@ class Saddle:
     - `index`: 0 for the first, the origin for a vanishing initialisation.
     - `time_enter`, `time_leave`, `log_time_enter`, `log_time_leave`: flow times of the visit's ends
       and their natural logarithms; None where there is none (not left; the logarithm of zero).
-    - `loss`, `grad_norm`, `residual_norm`: at the closest approach, |r| with r = -dl/dh.
+    - `log_loss`, `log_grad_norm`, `log_residual_norm`: natural logarithms of the loss, |grad l|
+      and |r| with r = -dl/dh at the closest approach; `loss`, `grad_norm` and `residual_norm` are
+      the numbers, 0 where a float can't hold them.
     - `active_blocks`: the number of blocks that are not microscopic there.
     - `kkt_residual`: the largest over living microscopic blocks, on leaving, of
       dist(0, (I - vv^T) dN_r(v)) / (L max |N_r|), the maximum over the same blocks. At the end of
@@ -45,11 +47,31 @@ class Saddle:
     time_leave: float | None
     log_time_enter: float | None
     log_time_leave: float | None
-    loss: float
-    grad_norm: float
+    log_loss: float
+    log_grad_norm: float
     active_blocks: int
-    residual_norm: float
+    log_residual_norm: float
     kkt_residual: float | None
+
+    @property
+    def loss(self) -> float:
+        """The loss at the closest approach."""
+        return _exp(self.log_loss)
+
+    @property
+    def grad_norm(self) -> float:
+        """The norm of the loss's gradient there."""
+        return _exp(self.log_grad_norm)
+
+    @property
+    def residual_norm(self) -> float:
+        """The norm of the residual there."""
+        return _exp(self.log_residual_norm)
+
+
+def _exp(logarithm: float) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.exp(logarithm))
 
 
 def _log(time: float | None) -> float | None:
@@ -62,19 +84,16 @@ def _saddle(record: FlowRecord, index: int, visit: Visit) -> Saddle:
     if at is None and record.stop_reason in AT_REST:
         at = record.snapshots[-1]
     active = _active(record, closest)
-    with np.errstate(over="ignore", under="ignore"):
-        residual_norm = float(np.exp(closest.log_residual))
-        grad_norm = float(np.exp(closest.log_grad_norm))
     return Saddle(
         index=index,
         time_enter=visit.enter.time,
         time_leave=None if leave is None else leave.time,
         log_time_enter=_finite(visit.enter.log_time),
         log_time_leave=None if leave is None else _finite(leave.log_time),
-        loss=closest.loss,
-        grad_norm=grad_norm,
+        log_loss=closest.log_loss,
+        log_grad_norm=closest.log_grad_norm,
         active_blocks=int(active.sum()),
-        residual_norm=residual_norm,
+        log_residual_norm=closest.log_residual,
         kkt_residual=None if at is None else _kkt_residual(record, at, active),
     )
 

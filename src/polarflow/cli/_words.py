@@ -14,13 +14,14 @@ def account(summary: Mapping[str, Any], folder: Path) -> str:
     state = "ended" if summary["status"] == "ok" else "ended early"
     lines = [
         f"{state}: {summary['stop_reason']}",
-        f"  time {_number(final['time'])}, loss {_number(final['loss'])}, "
+        f"  time {_size(final, 'time')}, loss {_size(final, 'loss')}, "
         f"gradient {_number(final['grad_norm'])}",
         f"  {work['steps']} steps, {work['field_evaluations']} field evaluations, "
         f"{work['seconds']:.2f} s (and {work['compile_seconds']:.1f} s of compiling)",
     ]
     if summary.get("message"):
         lines.insert(1, f"  {summary['message']}")
+    lines += [f"  {note}" for note in summary.get("notes", ())]
     if summary["saddles"]:
         lines += ["", *_table(summary["saddles"])]
     lines += ["", f"  {folder}: report.html, figures/, summary.json, trajectory.zarr"]
@@ -52,6 +53,13 @@ def _table(saddles: list[Mapping[str, Any]]) -> list[str]:
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in (_COLUMNS, *rows)
     ]
+
+
+def _size(entry: Mapping[str, Any], name: str) -> str:
+    """A number, by its logarithm where a float can't hold it."""
+    if entry[name] is None and entry.get(f"log_{name}") is not None:
+        return f"e^{entry[f'log_{name}']:.7g}"
+    return _number(entry[name])
 
 
 def _number(value: float | None) -> str:

@@ -114,7 +114,7 @@ class Solution:
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`, without the spec; numbers that don't exist are None."""
         final = _entry(self.final, 0)
-        final["grad_norm"] = _number(self.final.grad_norm[0])
+        final["grad_norm"] = _held(self.final.log_grad_norm[0])
         final["predictions"] = _number(self.final.prediction[0].tolist())
         final["outputs"] = _number(self.final.output[0].tolist())
         reached = iter(range(len(self.recorded)))
@@ -123,7 +123,10 @@ class Solution:
             if moment in self._record.recorded:
                 entry = _entry(self.recorded, next(reached))
             else:
-                entry = {"time": _number(moment.time), "log_time": _number(moment.log_time)}
+                entry = {
+                    "time": _held(moment.log_time, moment.time),
+                    "log_time": _number(moment.log_time),
+                }
             entries.append({key: entry.get(key) for key in _RECORDED})
         late = {} if self.late is None else {"late": _late(self.late)}
         return {
@@ -133,7 +136,7 @@ class Solution:
             "notes": list(self.notes),
             "final": final,
             "recorded": entries,
-            "saddles": [{key: _number(asdict(s)[key]) for key in _SADDLE} for s in self.saddles],
+            "saddles": [_of_saddle(s) for s in self.saddles],
             **late,
             "conserved": {"balancedness_drift": _number(self.balancedness_drift)},
             "events": asdict(self.events),
@@ -175,15 +178,29 @@ def _number(value: Any) -> Any:
     return value if isfinite(value) else None
 
 
+def _of_saddle(saddle: Saddle) -> dict[str, Any]:
+    entry = {key: _number(getattr(saddle, key)) for key in _SADDLE}
+    for key in ("loss", "grad_norm", "residual_norm"):
+        entry[key] = _held(getattr(saddle, f"log_{key}"))
+    return entry
+
+
+def _held(log_value: float, value: float | None = None) -> float | None:
+    """The number with a logarithm, or None if a float can't hold it; `value` is a better one."""
+    if value is None:
+        with np.errstate(over="ignore", under="ignore"):
+            value = float(np.exp(log_value))
+    lost = float(value) == 0.0 and not np.isneginf(log_value)
+    return None if lost else _number(value)
+
+
 def _entry(trajectory: Trajectory, i: int) -> dict[str, Any]:
-    log_norm = trajectory.log_param_norm[i]
-    with np.errstate(under="ignore"):
-        norm = np.exp(log_norm)
+    log_norm, log_time = trajectory.log_param_norm[i], trajectory.log_time[i]
     return {
-        "time": _number(trajectory.time[i]),
-        "log_time": _number(trajectory.log_time[i]),
-        "loss": _number(trajectory.loss[i]),
+        "time": _held(log_time, trajectory.time[i]),
+        "log_time": _number(log_time),
+        "loss": _held(trajectory.log_loss[i], trajectory.loss[i]),
         "log_loss": _number(trajectory.log_loss[i]),
-        "param_norm": _number(norm),
+        "param_norm": _held(log_norm),
         "log_param_norm": _number(log_norm),
     }
