@@ -268,6 +268,22 @@ def test_a_wrong_value_says_what_is_allowed(tmp_path: Path, override: str, messa
             "[flow]\nrtol = 1e-8\n[data]\nname = 3\n",
             ("data.name = 3: must be", "flow has no stop"),
         ),
+        (
+            # Rules among keys are tried on what is right, whatever else is wrong in their section.
+            SMALL + '[network]\nwidth = 0\nactivation = "leaky_relu"\n'
+            "[init]\nseed = -1\nscale = 1\nlog10_scale = 2\n[loss]\nscale = 0\n",
+            (
+                "network.width = 0: must be a whole number",
+                "init.seed = -1: must be",
+                "loss.scale = 0: must be",
+                "network.slope is missing",
+                "init.scale = 1 and init.log10_scale = 2",
+            ),
+        ),
+        (
+            '[data]\nname = "two-points"\n[flow]\ntime = -1\n[network]\nslope = 2\n',
+            ("network.slope = 2: must be", "flow.time = -1: must be"),
+        ),
         ("[data\n", ("is not TOML: ",)),
         (
             '[data]\nfile = "none.csv"\n[flow]\ntime = 1\n',

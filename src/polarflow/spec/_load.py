@@ -46,9 +46,13 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
             keys.append(_override(raw, text, keys))
         except ValueError as error:
             wrong.append(f"{path}: --set {text}: {error}")
+    try:
+        spec = parse_spec(raw, str(path), keys)
+    except SpecError as error:
+        raise SpecError([*wrong, *error.messages]) from None
     if wrong:
         raise SpecError(wrong)
-    return parse_spec(raw, str(path), keys)
+    return spec
 
 
 def parse_spec(raw: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Spec:
@@ -56,8 +60,42 @@ def parse_spec(raw: Mapping[str, Any], source: str, overridden: Iterable[str] = 
     try:
         return Spec.model_validate(dict(raw))
     except ValidationError as error:
-        found = sentences(error, raw, overridden)
+        found = [*sentences(error, raw, overridden), *_rules_broken(error, raw)]
         raise SpecError(f"{source}: {sentence}" for sentence in found) from None
+
+
+def _rules_broken(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+    """The rules among several keys that are broken besides the errors of single ones.
+
+    A section's rules are looked at only if each of its keys is right, so that they are tried on
+    what remains without the wrong keys; what is then said of these keys is not meant.
+    """
+    rest = {k: dict(v) if isinstance(v, Mapping) else v for k, v in raw.items()}
+    gone: dict[str, set[str]] = {}
+    said = set()
+    for details in error.errors(include_url=False):
+        section, *keys = (str(part) for part in details["loc"])
+        if details["type"] == "value_error":
+            said.add(str(details["ctx"]["error"]))
+            continue
+        table = rest.get(section)
+        wrong = next((key for key in keys if isinstance(table, dict) and key in table), None)
+        if wrong is not None and isinstance(table, dict):
+            del table[wrong]
+            gone.setdefault(section, set()).add(wrong)
+        elif not keys:
+            rest.pop(section, None)
+    try:
+        Spec.model_validate(rest)
+    except ValidationError as second:
+        rules = [d for d in second.errors(include_url=False) if d["type"] == "value_error"]
+        texts = [(str(d["loc"][0]), str(d["ctx"]["error"])) for d in rules]
+        return [
+            text
+            for section, text in texts
+            if text not in said and not gone.get(section, set()) & set(re.findall(r"\w+", text))
+        ]
+    return []
 
 
 def _read(path: Path) -> dict[str, Any]:
