@@ -387,14 +387,14 @@ def test_wrong_arguments_are_named(options: dict, message: str) -> None:
 def test_an_interrupt_keeps_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     from polarflow.flow.kinks import KinkExactEngine
 
-    window = KinkExactEngine.window
+    advance = KinkExactEngine.advance
 
     def interrupt(self: KinkExactEngine, state, *arguments):
         if state.time > 4.0:
             raise KeyboardInterrupt
-        return window(self, state, *arguments)
+        return advance(self, state, *arguments)
 
-    monkeypatch.setattr(KinkExactEngine, "window", interrupt)
+    monkeypatch.setattr(KinkExactEngine, "advance", interrupt)
     solution = pf.gradient_flow(two_points(), stop=pf.Stop(time=15.0), record_times=[1.0, 14.0])
     assert solution.status == "interrupted"
     assert 4.0 < solution.final.time[0] < 15.0 and len(solution.recorded) == 1

@@ -13,7 +13,7 @@ from ..flow import problem as make_problem
 from ..networks import TwoLayer, balanced
 
 #: The losses that each engine follows.
-_KINK_EXACT = ("square",)
+_KINK_EXACT = ("square", "correlation", "logistic", "exponential", "cross_entropy")
 
 
 def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:

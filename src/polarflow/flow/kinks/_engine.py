@@ -10,9 +10,12 @@ from ...ncf import kkt_distance, ncf
 from ...networks import BlockState
 from .._engine import Halt, Measure
 from .._problem import Problem
-from ._error import CapError
+from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
-from ._jump import jump_states
+from ._jump import jump_segments
+from ._motion import EXTRA, NO_ROOM
+from ._moves import Jump, JumpSegments, Move, Parts, Segments, Window
+from ._particles import group_patterns
 from ._patterns import (
     BRANCH_OFF,
     BRANCH_ON,
@@ -20,7 +23,6 @@ from ._patterns import (
     BRANCH_STOP,
     BRANCHED,
     CAPPED,
-    CROSSED,
     KINK_WIDTH,
     OFF,
     ON,
@@ -29,64 +31,29 @@ from ._patterns import (
     plane_forces,
     start_on_kink,
 )
-from ._state import Field, KinkState, Plateau, Series, Tally
+from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
+from ._series import coupled_series
+from ._state import Field, KinkState
 from ._stiff import StiffSolver, kernel
-from ._window import coupled_series, measure_state, predict, speeds, window_events, window_states
+from ._window import cut_length, window_events, window_rides
 
 _MAX_ORDER = 30
 _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": BRANCH_STOP}
 #: Truncation error of one window, in units of rtol.
 _LOCAL = 0.02
-#: What the events of one window may do to any log-norm, in units of rtol.
-_EVENTS = 0.5
+#: What the events of one window may do to the motion of any neuron, in units of rtol.
+_EVENTS = 0.2
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
 _SLACK = 0.01
 #: What a jump may neglect in any log-norm, in units of rtol.
 _JUMP = 0.02
-
-
-class Window:
-    """A proposed advance of all neurons: states at any time inside it are cheap."""
-
-    def __init__(
-        self,
-        engine: "KinkExactEngine",
-        state: KinkState,
-        length: float,
-        motion: Series | Plateau,
-    ) -> None:
-        self.engine = engine
-        self.state = state
-        self.length = length
-        self.motion = motion
-        self.defect = 0.0
-        self.tally = Tally(np.zeros(4, dtype=np.int64), 0.0)
-        self.fastest = 0.0
-        self._asked = 0.0
-
-    def offsets(self, samples: int) -> ndarray:
-        """Times at which it is recorded; a jump moves most at its beginning."""
-        even = np.linspace(0.0, self.length, samples + 1)[1:]
-        fastest = self.fastest
-        if not isinstance(self.motion, Plateau) or not 0.0 < fastest < np.inf:
-            return even
-        early = np.geomspace(min(0.05 / fastest, 0.5 * self.length), self.length, 24)[:-1]
-        return np.unique(np.concatenate([early, np.linspace(0.0, self.length, 13)[1:]]))
-
-    def states(self, offsets: ndarray) -> list[KinkState]:
-        """States at increasing times after the window's start, the last at most its length."""
-        offsets = np.asarray(offsets, dtype=float)
-        self._asked = float(offsets[-1])
-        return self.engine._states(self, offsets)
-
-    def accept(self, offset: float) -> None:
-        """Count what happened up to an offset as done."""
-        if self._asked != offset:
-            self.states(np.array([offset]))
-        tally = self.tally
-        self.engine.met += tally.counts[:3]
-        self.engine.evaluations += tally.counts[3] / self.engine.width
-        self.engine.drift = max(self.engine.drift, tally.drift)
+#: Bytes that the segments of one window or jump may take.
+_MEMORY = 256e6
+_BRANCHED = (
+    'kinks repel a neuron that lies on them: the flow is not unique there, and branching = "stop" '
+    "was asked for."
+)
+_CAP = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
 
 
 class KinkExactEngine:
@@ -94,7 +61,7 @@ class KinkExactEngine:
 
     **Arguments:**
 
-    - `problem`: network, data, loss and initial state (balanced).
+    - `problem`: network, data, loss and initial state.
     - `rtol`: relative tolerance on every neuron's weights and on the residual.
     - `branching`: the side taken at a kink that repels from both sides.
     """
@@ -104,14 +71,15 @@ class KinkExactEngine:
         self.problem = problem
         self.rtol = rtol
         self.branching = branching
+        self.branch = _BRANCHING[branching]
         self.planes = arrangement(x, problem.two_layer.slope)
         self.factor = problem.loss.factor(len(y))
-        self.label = np.ascontiguousarray(y, dtype=float)
-        self.width = problem.two_layer.width
-        self.met = np.zeros(3, dtype=np.int64)
+        self.kind = CODE[problem.loss.kind]
+        self.label = _targets(problem)
+        self.totals = np.zeros(3, dtype=np.int64)
         self.evaluations = 0.0
         self.drift = 0.0
-        largest = float(np.max(np.abs(y), initial=0.0))
+        largest = float(np.max(np.abs(y), initial=0.0)) if self.kind == SQUARE else 1.0
         self.noise = 1e-15 * self.factor * self.planes.spread * largest
         self.last_length = np.inf
         self.series_tolerance = max(_LOCAL * rtol, 1e-15)
@@ -119,9 +87,32 @@ class KinkExactEngine:
         self._stiff = StiffSolver(self)
         rng = np.random.default_rng(0)
         count = len(self.planes.normals)
-        self._hash = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
-        self._direction_across = np.zeros((0, 0))
-        self._log_across = np.zeros(0)
+        self._keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
+        self._arrange_initial()
+
+    def _arrange_initial(self) -> None:
+        blocks = self.problem.initial
+        outputs = self.label.shape[1]
+        a, w = blocks.direction[:, :outputs], blocks.direction[:, outputs:]
+        zero = np.isneginf(blocks.log_norm)
+        log_scale = np.where(zero, 0.0, blocks.log_norm - 0.5 * np.log(2.0))
+        inside = np.sqrt(2.0) * (w @ self.planes.basis)
+        across = np.sqrt(2.0) * w - inside @ self.planes.basis.T
+        size = np.linalg.norm(across, axis=1)
+        size[size < 1e-14] = 0.0
+        imbalance = 2.0 * (np.sum(a * a, axis=1) - np.sum(w * w, axis=1))
+        self.balanced = np.abs(imbalance) <= 4e-12
+        imbalance[self.balanced | zero] = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._direction_across = np.where(size[:, None] > 0, across / size[:, None], 0.0)
+            log_across = np.where(zero, -np.inf, np.log(size) + log_scale)
+            log_imbalance = np.log(np.abs(imbalance)) + 2.0 * log_scale
+        #: What each neuron keeps: the norm of w across the span, and |a|^2 - |w|^2.
+        self.constants = log_across, log_imbalance, np.sign(imbalance)
+        self.zero = zero
+        self._initial_w = np.ascontiguousarray(np.where(zero[:, None], 0.0, inside))
+        self._initial_a = np.where(zero[:, None], 0.0, np.sqrt(2.0) * a)
+        self._initial_scale = log_scale
 
     def restart(self) -> None:
         """Forget the lengths of the last steps: the next state is not theirs."""
@@ -132,75 +123,78 @@ class KinkExactEngine:
 
     def initial(self) -> KinkState:
         """The state at time zero, with the patterns that the flow takes from there."""
-        blocks = self.problem.initial
-        blocks.check_balanced()
-        a, w = blocks.direction[:, 0], blocks.direction[:, 1:]
-        norm = np.linalg.norm(w, axis=1)
-        unit = w / norm[:, None]
-        inside = unit @ self.planes.basis
-        across = unit - inside @ self.planes.basis.T
-        size = np.linalg.norm(across, axis=1)
-        size[size < 1e-14] = 0.0
-        log_scale = blocks.log_norm - 0.5 * np.log(2.0)
-        zero = np.isneginf(log_scale)
-        sign = np.where(a > 0, 1.0, -1.0)
-        log_scale = np.where(zero, 0.0, log_scale)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self._direction_across = np.where(size[:, None] > 0, across / size[:, None], 0.0)
-            self._log_across = np.where(zero, -np.inf, np.log(size) + log_scale)
-        inside[zero] = 0.0
-        sign = np.where(zero, 0.0, sign)
-        z = inside @ self.planes.normals.T
+        w, a = self._initial_w.copy(), np.ascontiguousarray(self._initial_a)
+        scale, _ = self.normalise(w, a, self._initial_scale)
+        z = w @ self.planes.normals.T
         side = np.where(z > 0, ON, OFF).astype(np.int8)
-        state = KinkState(0.0, side, np.ascontiguousarray(inside), sign, log_scale)
-        self._start_on_kinks(state, z, zero)
+        state = KinkState(0.0, -np.inf, side, w, a, scale)
+        self._start_on_kinks(state, z)
         return state
 
-    def _start_on_kinks(self, state: KinkState, z: ndarray, zero: ndarray) -> None:
-        on, off = self._plane_forces(self._predict(state))
-        for j, h in np.argwhere(np.abs(z) <= KINK_WIDTH):
-            if zero[j]:
+    def _start_on_kinks(self, state: KinkState, z: ndarray) -> None:
+        normals = self.planes.normals
+        touching = np.argwhere(np.abs(z) <= KINK_WIDTH)
+        if not len(touching):
+            return
+        residual = np.empty_like(self.label)
+        scaled_residual(self.kind, self._predict(state, z), self.label, self.factor, residual)
+        on, jump = np.empty((2, len(normals), self.label.shape[1]))
+        plane_forces(residual, self.planes.plane, self.planes.plus, self.planes.minus, on, jump)
+        for j, h in touching:
+            if self.zero[j]:
                 state.side[j, h] = REST
                 continue
+            own = state.side[j]
+            output = state.a[j]
+            if not output.any():
+                # It moves to the side of its derivative D w.
+                force = (on - np.where(own[:, None] > 0, 0.0, jump)).T @ normals
+                output = force @ state.w[j]
+            pull_on = on @ output
+            pull_off = pull_on - jump @ output
+            pull = np.where(own > 0, pull_on, pull_off)
+            pull[(own == 0) | (np.arange(len(own)) == h)] = 0.0
             outcome = start_on_kink(
-                state.side[j], h, state.sign[j], state.w[j], self.planes.normals, on, off,
-                _BRANCHING[self.branching],
-            )  # fmt: skip
+                own, h, state.w[j], normals, pull_on, pull_off, pull @ normals, self.branch
+            )
             if outcome == CAPPED:
-                raise CapError(f"the multipliers of neuron {j} on kink {h} at the start")
-            if outcome in (CROSSED, SLID, BRANCHED):
-                self.met[{CROSSED: 0, SLID: 1, BRANCHED: 2}[outcome]] += outcome != CROSSED
+                raise Halt("limit", f"A limit was met: at the start {_CAP}.")
+            self.totals[1] += outcome == SLID
+            self.totals[2] += outcome == BRANCHED
+
+    def normalise(self, w: ndarray, a: ndarray, log_scale: ndarray) -> tuple[ndarray, float]:
+        """Scale weights to |a|^2 + |w|^2 = 2, in place; restores |a| = |w| where it must hold.
+
+        **Returns** the new log scales, and the largest relative change of |a|^2 - |w|^2.
+        """
+        out = np.empty_like(log_scale)
+        return out, normalise(w, a, log_scale, self.zero, self.balanced, *self.constants, out)
 
     def blocks(self, state: KinkState) -> BlockState:
-        """The neurons (a_j, w_j) in polar form."""
-        log_norm = np.where(state.sign == 0, -np.inf, state.log_scale + 0.5 * np.log(2.0))
-        across = np.exp(self._log_across - state.log_scale)
+        """The weights in polar form."""
+        with np.errstate(under="ignore"):
+            across = np.exp(self.constants[0] - state.log_scale)
         w = state.w @ self.planes.basis.T + across[:, None] * self._direction_across
-        direction = np.concatenate([state.sign[:, None], w], axis=1) / np.sqrt(2.0)
-        zero = state.sign == 0
-        direction[zero] = self.problem.initial.direction[zero]
+        direction = np.concatenate([state.a, w], axis=1) / np.sqrt(2.0)
+        direction[self.zero] = self.problem.initial.direction[self.zero]
+        log_norm = np.where(self.zero, -np.inf, state.log_scale + 0.5 * np.log(2.0))
         return BlockState(log_norm, direction)
 
-    def ncf(self, state: KinkState) -> tuple[ndarray, ndarray]:
-        """N_r(v_j) of every neuron and its KKT distance, nan for neurons that don't live."""
-        here = self.field(state, count=False)
-        speed = np.linalg.norm(here.force, axis=1)
-        living = speed > self.rounding_speed(here.prediction)
-        value, distance = np.full((2, self.width), np.nan)
-        v, x = self.blocks(state).direction[living], self.problem.data.x
-        slope = self.problem.two_layer.slope
-        value[living] = ncf(v, x, here.residual, slope)
-        distance[living] = kkt_distance(v, x, here.residual, slope)
-        return value, distance
-
     def distance(self, before: KinkState, after: KinkState) -> float:
-        """The mean turn of the neurons, and their mean growth weighed less."""
+        """How far apart two states are in a picture: the mean turn, and growth weighed less."""
         turn = np.linalg.norm(after.w - before.w, axis=1).mean()
-        return float(turn + 0.02 * np.abs(after.log_scale - before.log_scale).mean())
+        growth = np.abs(after.log_scale - before.log_scale).mean()
+        return float(turn + 0.02 * growth)
+
+    def note(self, counts: ndarray, drift: float) -> None:
+        """Count events and intervals of a step that was taken."""
+        self.totals += counts[:3]
+        self.evaluations += counts[3] / len(self.zero)
+        self.drift = max(self.drift, drift)
 
     def counts(self) -> dict[str, Any]:
-        """The events that neurons met, and the drift of their balance."""
-        crossings, slides, branchings = (int(count) for count in self.met)
+        """Events, and the drift of what is conserved."""
+        crossings, slides, branchings = (int(c) for c in self.totals)
         return {
             "crossings": crossings,
             "slides": slides,
@@ -210,139 +204,227 @@ class KinkExactEngine:
 
     # -- the field ------------------------------------------------------------------------
 
-    def _predict(self, state: KinkState) -> ndarray:
-        prediction = np.zeros(len(self.label))
+    def _predict(self, state: KinkState, z: ndarray) -> ndarray:
+        prediction = np.empty_like(self.label)
+        with np.errstate(under="ignore"):
+            share = np.exp(2.0 * state.log_scale)
         predict(
-            state.w, state.sign, state.log_scale, self.planes.normals, self.planes.plane,
-            self.planes.plus, self.planes.minus, prediction,
-        )  # fmt: skip
+            z, state.a, share, self.planes.plane, self.planes.plus, self.planes.minus, prediction
+        )
         return prediction
 
-    def _plane_forces(self, prediction: ndarray) -> tuple[ndarray, ndarray]:
-        residual = self.factor * (self.label - prediction)
-        on, off = np.empty(len(self.planes.normals)), np.empty(len(self.planes.normals))
-        plane_forces(residual, self.planes.plane, self.planes.plus, self.planes.minus, on, off)
-        return on, off
+    def residual(self, state: KinkState) -> tuple[ndarray, float, ndarray]:
+        """Predictions, the residual's unit, and the residual divided by exp(unit)."""
+        prediction = self._predict(state, state.w @ self.planes.normals.T)
+        residual = np.empty_like(self.label)
+        unit = scaled_residual(self.kind, prediction, self.label, self.factor, residual)
+        return prediction, unit, residual
 
-    def field(self, state: KinkState, count: bool = True) -> Field:
+    def field(self, state: KinkState) -> Field:
         """Residual and velocities at a state."""
-        if count:
-            self.evaluations += 1.0
-        prediction = self._predict(state)
-        residual = self.factor * (self.label - prediction)
-        force = np.empty_like(state.w)
         planes = self.planes
-        speeds(state.side, residual, planes.normals, planes.plane, planes.plus, planes.minus, force)
-        return Field(prediction, residual, force)
+        z = state.w @ planes.normals.T
+        prediction = self._predict(state, z)
+        residual = np.empty_like(self.label)
+        unit = scaled_residual(self.kind, prediction, self.label, self.factor, residual)
+        group, member = group_patterns(state.side, self._keys)
+        side = state.side[member]
+        force = np.empty((len(member), self.label.shape[1], state.w.shape[1]))
+        velocities(
+            (side > 0).astype(float), side, residual, planes.normals, planes.plane, planes.plus,
+            planes.minus, force,
+        )  # fmt: skip
+        return Field(prediction, unit, residual, group, member, force, z)
+
+    def gain(self, residual: ndarray) -> float:
+        """The largest derivative of the scaled residual by a prediction."""
+        if self.kind == SQUARE:
+            return self.factor
+        return 0.0 if self.kind == CORRELATION else float(np.abs(residual).max())
 
     def measure(self, states: Sequence[KinkState]) -> list[Measure]:
-        """Residual, loss, gradient norm and fastest growth at states."""
-        planes, count = self.planes, len(states)
-        prediction = np.zeros((count, len(self.label)))
-        square, growth = np.zeros(count), np.zeros(count)
-        for i, s in enumerate(states):
-            square[i], growth[i] = measure_state(
-                s.side, s.w, s.sign, s.log_scale, self.label, self.factor, planes.normals,
-                planes.plane, planes.plus, planes.minus, prediction[i],
-            )  # fmt: skip
-        residual = self.factor * (self.label - prediction)
-        squares = np.einsum("sk,sk->s", residual, residual)
-        loss = 0.5 / self.factor * squares
-        rate = planes.spread * np.sqrt(squares)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.sqrt(squares)
-            unit = residual / np.where(size > 0.0, size, 1.0)[:, None]
-            gradient = 0.5 * np.log(square)
-            for i in np.flatnonzero(square < 1e-280).tolist():
-                gradient[i] = self._log_gradient(states[i])
-            logs = np.log([size, loss, rate, np.maximum(growth, 0.0)])
-        return [
-            Measure(prediction[i], unit[i], logs[0, i], logs[1, i], gradient[i], *logs[2:, i])
-            for i in range(count)
-        ]
+        """What is measured at states."""
+        result = []
+        with np.errstate(divide="ignore", under="ignore"):
+            log_spread = float(np.log(self.planes.spread))
+            for state in states:
+                field = self.field(state)
+                top = float(np.max(state.log_scale[~self.zero], initial=-np.inf))
+                top = top if np.isfinite(top) else 0.0
+                share = np.exp(2.0 * (state.log_scale - top))
+                square, fastest = gradient(field.group, state.w, state.a, share, field.force)
+                size = float(np.linalg.norm(field.residual))
+                loss = self.problem.loss
+                log_residual = field.unit + float(np.log(size))
+                shape = self.problem.data.y.shape if self.label.shape[1] == 1 else self.label.shape
+                prediction = field.prediction.reshape(shape)
+                result.append(
+                    Measure(
+                        prediction=prediction,
+                        residual=(field.residual / (size if size > 0.0 else 1.0)).reshape(shape),
+                        log_residual=log_residual,
+                        log_loss=float(loss.log_value(prediction, self.problem.data.y)),
+                        log_grad_norm=field.unit + top + 0.5 * float(np.log(square)),
+                        log_rate=log_spread + log_residual,
+                        log_escape=field.unit + float(np.log(fastest)),
+                    )
+                )
+        return result
 
-    def _log_gradient(self, state: KinkState) -> float:
-        """ln|grad l| where its square underflows."""
-        force = self.field(state, count=False).force
-        radial = np.einsum("jc,jc->j", state.w, force)
-        square = (np.einsum("jc,jc->j", force, force) + radial**2) * np.abs(state.sign)
-        with np.errstate(divide="ignore"):
-            logs = 2.0 * state.log_scale + np.log(square)
-        return 0.5 * float(np.logaddexp.reduce(logs))
+    def ncf(self, state: KinkState) -> tuple[ndarray, ndarray]:
+        """The NCF of every block under the state's residual, and its KKT distance."""
+        field = self.field(state)
+        speed = np.linalg.norm(field.force, axis=(1, 2))[field.group]
+        living = (speed > self.rounding_speed(field)) & ~self.zero
+        value, distance = np.full((2, len(living)), np.nan)
+        blocks = self.blocks(state)
+        x, slope = self.problem.data.x, self.problem.two_layer.slope
+        residual = np.exp(field.unit) * field.residual
+        if self.label.shape[1] == 1:
+            residual = residual[:, 0]
+        value[living] = ncf(blocks.direction[living], x, residual, slope)
+        distance[living] = kkt_distance(blocks.direction[living], x, residual, slope)
+        return value, distance
+
+    def rounding_speed(self, field: Field) -> float:
+        """The speed |D| below which a neuron is at rest to rounding."""
+        if self.kind == SQUARE:
+            size = float(np.max(np.abs(self.label) + np.abs(field.prediction), initial=0.0))
+            size *= self.factor
+        else:
+            size = float(np.abs(field.residual).max(initial=0.0))
+        return 16.0 * float(np.finfo(float).eps) * self.planes.spread * size
 
     # -- advancing ------------------------------------------------------------------------
 
-    def advance(self, state: KinkState, end: float) -> Window:
-        """A jump if there can be one, or else a window; both end at the log time `end`."""
-        if self.branching == "stop" and self.met[2]:
-            raise Halt(
-                "branching",
-                f"{self.met[2]} kinks repel a neuron that meets them: the flow is not unique "
-                'there, and branching = "stop" was asked for.',
-            )
-        longest = float(np.exp(end)) - state.time if end < 709.0 else np.inf
-        here = self.field(state)
-        window = self.jump(state, here, longest) or self.window(state, here, longest)
-        window.fastest = float(np.sqrt(np.einsum("jc,jc->j", here.force, here.force).max()))
-        return window
+    def advance(self, state: KinkState, end: float) -> Move:
+        """A jump over a constant residual where there is one, else a window."""
+        if self.branching == "stop" and self.totals[2]:
+            raise Halt("branching", f"{self.totals[2]} {_BRANCHED}")
+        self.evaluations += 1.0
+        field = self.field(state)
+        longest = np.inf
+        if field.unit == 0.0 and end < 709.0:
+            longest = float(np.exp(end)) - state.time
+        elif field.unit != 0.0 and end < np.inf:
+            gap = end + float(np.log1p(-np.exp(state.log_time - end)))
+            longest = float(np.exp(min(gap + field.unit, 700.0)))
+        jump = self._jump(state, field, longest)
+        return jump if jump is not None else self._window(state, field, longest)
 
-    def window(self, state: KinkState, field: Field, longest: float) -> Window:
+    def _window(self, state: KinkState, field: Field, longest: float) -> Window:
         """A window of at most the given length: the coupled series, cut where events demand."""
-        m, q = state.w.shape
         planes = self.planes
-        p, n = len(planes.normals), len(self.label)
         if self._stiff.active:
-            found = self._stiff.window(state, field.residual, longest)
+            found = self._stiff.window(state, field, longest)
             if found is not None:
-                series, length = found
-                return self.open(state, length, series)
-        group, group_side = self.groups(state)
-        groups = len(group_side)
+                return found
+        p, q = planes.normals.shape
+        n, outputs = self.label.shape
+        parts = self.parts(state, field)
+        group_side, active, shares = parts.group_side, parts.active, parts.share
         most = max(1, int(np.max(np.sum(group_side == 0, axis=1), initial=0)))
-        top = _MAX_ORDER + 1
-        residual = np.zeros((top, n))
+        top, groups = _MAX_ORDER + 1, len(group_side)
+        residual = np.zeros((top, n, outputs))
         residual[0] = field.residual
-        weight = np.empty((m, top, q))
-        output = np.empty((m, top))
-        force = np.empty((groups, top, q))
-        multiplier = np.empty((groups, top, most))
-        on_force, off_force = np.zeros((top, p)), np.zeros((top, p))
-        with np.errstate(under="ignore"):
-            share = np.exp(2.0 * state.log_scale)
+        weight = np.empty((len(parts.w), top, q))
+        output = np.empty((len(parts.w), top, outputs))
+        raw, force = np.empty((top, groups, outputs, q)), np.empty((groups, top, outputs, q))
+        multiplier = np.empty((groups, top, most, outputs))
+        on, jump = np.zeros((2, top, p, outputs))
         cap = min(longest, 4.0 * self.last_length)
-        tolerance = self.series_tolerance
         order, length = coupled_series(
-            state.w, state.sign, share, group, group_side, residual, self.factor, planes.normals,
-            planes.plane, planes.plus, planes.minus, tolerance, cap, weight, output, force,
-            multiplier, on_force, off_force,
+            parts.w, parts.a, parts.particle_share, parts.particle_group, group_side, active,
+            self.kind, self.label, self.factor, field.unit, residual, planes.normals, planes.plane,
+            planes.plus, planes.minus, self.series_tolerance, cap, weight, output, on, jump, raw,
+            force, multiplier,
         )  # fmt: skip
         self.evaluations += order
         length = min(length, cap)
-        time, jump, bend = self.first_events(
-            group, group_side, share, weight, output, multiplier, on_force, off_force,
-            order, order, length,
-        )  # fmt: skip
-        stiffness = self.factor * planes.spread**2
-        allowed = self.step_tolerance
-        self._stiff.notice(length, 2.0 * stiffness * float(share @ np.abs(state.sign)))
+        gain = self.gain(field.residual)
+        load = float(shares @ np.sum(state.a**2, axis=1))
+        self._stiff.notice(length, gain * planes.spread**2 * 2.0 * load)
         whole = length
-        length = _cut(time, stiffness * jump, stiffness * bend, length, allowed)
-        for _ in range(60):
-            series = Series(share, time, weight, output, order, residual, order)
-            window = self.open(state, length, series)
-            try:
-                window.states(np.array([length]))
-            except CapError:
-                if length < 1e-3 * whole:
-                    raise
-            else:
-                if stiffness * window.defect <= 4.0 * allowed:
-                    break
-            length *= 0.5
-        self.last_length = length if length < whole else np.inf
+        window = self.ride(
+            state, field, parts, (weight, output, order), (on, jump, raw, multiplier, order),
+            length, gain, cut=True,
+        )  # fmt: skip
+        self.last_length = window.length if window.length < whole else np.inf
         return window
 
-    def jump(self, state: KinkState, field: Field, longest: float) -> Window | None:
+    def parts(self, state: KinkState, field: Field) -> "Parts":
+        """The particles of a state's groups."""
+        return Parts(state, field)
+
+    def ride(
+        self, state, field, parts, series, forces, length, gain, *, cut, must_ride=None
+    ) -> Window:
+        """The window of a series, with the rides of all neurons that have events in it.
+
+        With `cut` it ends where the defect of its events reaches the tolerance.
+        """
+        planes = self.planes
+        p, q = planes.normals.shape
+        outputs = self.label.shape[1]
+        weight, output, order = series
+        on, jump, raw, multiplier, degree = forces
+        m = len(self.zero)
+        slack = self.slack(length)
+        time, first_defect = np.empty(m), np.empty((m, 3))
+        first_plane = np.empty(m, np.int64)
+        window_events(
+            field.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k, field.z,
+            parts.share, weight, output, order, multiplier, jump, degree, planes.normals,
+            length, self.noise, slack, time, first_plane, first_defect,
+        )  # fmt: skip
+        if must_ride is not None:
+            time[must_ride] = 0.0
+        allowed = self.step_tolerance
+        if cut:
+            length = cut_length(
+                time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
+                planes.covariance, length, allowed,
+            )  # fmt: skip
+        base, count = np.zeros((2, m), np.int64)
+        ride_order = degree + EXTRA
+        room = Segments(
+            max(16, 4 * int(np.sum(time <= length))),
+            (
+                ("start", (), float), ("side", (p,), np.int8), ("w", (ride_order + 1, q), float),
+                ("a", (ride_order + 1, outputs), float), ("order", (), np.int64),
+                ("counts", (3,), np.int64),
+                ("plane", (), np.int64), ("defect", (3,), float),
+            ),
+        )  # fmt: skip
+        while True:
+            used = window_rides(
+                length, time, field.group, parts.group_side, state.w, state.a, raw[: degree + 1],
+                on[: degree + 1], jump[: degree + 1], degree, planes.normals, self.noise, slack,
+                self.series_tolerance, self.branch, base, count, room["start"], room["side"],
+                room["w"], room["a"], room["order"], room["counts"], room["plane"],
+                room["defect"],
+            )  # fmt: skip
+            if used >= 0:
+                break
+            if used == NO_ROOM and 2.0 * room.room * room.bytes <= _MEMORY:
+                room.resize(4 * room.room)
+            elif cut and length > 1e-12 * self.last_length and length > 0.0:
+                length *= 0.5
+            else:
+                raise Halt("limit", f"A limit was met: in a window {_CAP}.")
+        if cut and used:
+            owner = np.repeat(np.arange(m), count)
+            length = cut_length(
+                room["start"][:used], room["plane"][:used], gain * parts.share[owner],
+                room["defect"][:used], planes.normals, planes.size, planes.covariance, length,
+                allowed,
+            )  # fmt: skip
+        room.trim(used)
+        return Window(
+            self, state, field.unit, length, field.group, parts, series, (base, count, room)
+        )
+
+    def _jump(self, state: KinkState, field: Field, longest: float) -> Jump | None:
         """A jump over the time in which the residual is constant, or None if it is not.
 
         The jump is infinite if nothing but exact decay is left to happen.
@@ -350,45 +432,51 @@ class KinkExactEngine:
         The residual is constant while the neurons that matter in it are at rest and the others
         are too small to move any log-norm by more than the tolerance.
         """
-        stiffness = self.factor * self.planes.spread**2
+        if self.label.shape[1] > 1:
+            return None
+        stiffness = self.gain(field.residual) * self.planes.spread**2
         allowed = _JUMP * self.rtol
-        rate = np.sqrt(np.einsum("jc,jc->j", field.force, field.force)) * np.abs(state.sign)
-        share = np.exp(2.0 * state.log_scale) * np.abs(state.sign)
-        moving = rate > self.rounding_speed(field.prediction)
+        rate = np.linalg.norm(field.force, axis=(1, 2))[field.group] * ~self.zero
+        with np.errstate(under="ignore"):
+            share = np.exp(2.0 * state.log_scale) * ~self.zero
+        blocks = len(share)
+        moving = rate > self.rounding_speed(field)
         opposed = self._opposed(state, field, rate)
-        tiny = share * stiffness * self.width <= allowed * rate.max(initial=0.0)
+        tiny = share * stiffness * blocks <= allowed * rate.max(initial=0.0)
         if not (moving & ~(opposed & tiny)).any():
-            return self._jump_window(state, field, field.residual, moving, longest)
+            if moving.any() and longest < np.inf:
+                return self._segments(state, field, field.residual, moving, longest)
+            return Jump(self, state, field.unit, np.inf, 0.0, None)
         small = moving
         for _ in range(2):
             fastest = float(rate[small].max(initial=0.0))
-            limit = allowed * fastest / stiffness
-            small = moving & (share <= limit / self.width)
+            limit = allowed * fastest / stiffness if stiffness > 0.0 else np.inf
+            small = moving & (share <= limit / blocks)
         if not small.any():
             return None
         fastest = float(rate[small].max())
-        limit = allowed * fastest / stiffness
+        limit = allowed * fastest / stiffness if stiffness > 0.0 else np.inf
         large = moving & ~small
         start = _log_sum(state.log_scale[small])
-        gap = np.log(limit) - start
+        gap = np.log(limit) - start if limit < np.inf else 60.0
         length = gap / (2.0 * fastest)
         residual = field.residual
         if large.any():
             if rate[large].max() > 1e-3 * fastest:
                 return None
-            averaged = self._averaged(state, residual, ~small, length)
+            averaged = self._averaged(state, field, ~small, length)
             if averaged is None:
                 return None
             residual = averaged
         length = min(longest, length)
         if fastest * length < 2.0:
             return None
+        jump = self._segments(state, field, residual, small, length)
         for _ in range(60):
-            window = self._jump_window(state, field, residual, small, length)
-            reached = _log_sum(window.states(np.array([length]))[-1].log_scale[small])
-            if reached <= np.log(limit) + 0.5:
-                return window
-            length *= max(0.1, 0.95 * gap / (reached - start))
+            reached = _log_sum(jump.states(np.array([jump.length]))[-1].log_scale[small])
+            if limit == np.inf or reached <= np.log(limit) + 0.5:
+                return jump
+            jump.length *= max(0.1, 0.95 * gap / (reached - start))
         return None
 
     def _opposed(self, state: KinkState, field: Field, rate: ndarray) -> ndarray:
@@ -397,139 +485,79 @@ class KinkExactEngine:
         Their direction is unstable, so that rounding would turn them round after a while; it is
         restored here.
         """
-        unit = field.force / np.where(rate > 0, rate, 1.0)[:, None]
+        force = field.force[field.group, 0]
+        unit = force / np.where(rate > 0, rate, 1.0)[:, None]
         along = np.einsum("jc,jc->j", state.w, unit)
-        across = np.exp(self._log_across - state.log_scale)
+        with np.errstate(under="ignore"):
+            across = np.exp(self.constants[0] - state.log_scale)
         gap = np.linalg.norm(state.w - along[:, None] * unit, axis=1) + across
-        opposed = (rate > 0) & (state.sign * along < 0) & (gap < 1e-13)
+        opposed = (rate > 0) & (state.a[:, 0] * along < 0) & (gap < 1e-13) & self.balanced
         state.w[opposed] = np.sign(along[opposed])[:, None] * unit[opposed]
         return opposed
 
-    def rounding_speed(self, prediction: ndarray) -> float:
-        """The speed |D| below which a neuron is at rest to rounding."""
-        size = float(np.max(np.abs(self.label) + np.abs(prediction), initial=0.0))
-        return 16.0 * float(np.finfo(float).eps) * self.factor * self.planes.spread * size
-
     def _averaged(
-        self, state: KinkState, residual: ndarray, large: ndarray, length: float
+        self, state: KinkState, field: Field, large: ndarray, length: float
     ) -> ndarray | None:
         """The residual averaged over a jump in which the large neurons relax the little they can.
 
         Near rest r' = -factor K r with the kernel K of the large neurons. None if that would move
         the small ones by more than the tolerance, compared with a constant residual.
         """
+        if self.kind != SQUARE:
+            return None
         value, vector = np.linalg.eigh(self.factor * kernel(self, state, large))
-        part = vector.T @ residual
+        part = vector.T @ field.residual.reshape(-1)
         x = np.where(value > 1e-13 * value[-1], value * length, 0.0)
         variation = np.abs(part) * length * np.minimum(x, 1.0 / np.maximum(x, 1e-300))
         if self.planes.spread * float(np.linalg.norm(variation)) > self.step_tolerance:
             return None
         mean = np.where(x > 0.0, -np.expm1(-x) / np.where(x > 0.0, x, 1.0), 1.0)
-        return vector @ (mean * part)
+        return (vector @ (mean * part)).reshape(field.residual.shape)
 
-    def _jump_window(
+    def _segments(
         self, state: KinkState, field: Field, residual: ndarray, moving: ndarray, length: float
-    ) -> Window:
-        floor = 64.0 * np.finfo(float).eps * self.factor * (
-            np.abs(self.label) + np.abs(field.prediction)
-        )  # fmt: skip
-        residual = np.where(np.abs(residual) <= floor, 0.0, residual)
+    ) -> Jump:
         planes = self.planes
-        on, off = np.empty(len(planes.normals)), np.empty(len(planes.normals))
-        plane_forces(residual, planes.plane, planes.plus, planes.minus, on, off)
-        return self.open(state, length, Plateau(moving, on, off))
-
-    def _states(self, window: Window, offsets: ndarray) -> list[KinkState]:
-        state, planes = window.state, self.planes
-        m, q = state.w.shape
-        count, p = len(offsets), len(planes.normals)
-        side = np.empty((count, m, p), dtype=np.int8)
-        w = np.empty((count, m, q))
-        counts = np.zeros(4, dtype=np.int64)
-        drift = 0.0
-        motion = window.motion
-        if isinstance(motion, Plateau):
-            scale = np.empty((count, m))
-            worst = jump_states(
-                motion.moving, state.side, state.w, state.sign, state.log_scale, self._log_across,
-                motion.on_force, motion.off_force, float(offsets[-1]), offsets, planes.normals,
-                self.noise, side, w, scale, counts,
+        if self.kind == SQUARE:
+            floor = 64.0 * np.finfo(float).eps * self.factor * (
+                np.abs(self.label) + np.abs(field.prediction)
             )  # fmt: skip
-        else:
-            a = np.empty((count, m))
-            worst = window_states(
-                state.side, state.w, state.sign, motion.share, motion.first, motion.weight,
-                motion.output, motion.order, motion.residual, motion.degree, float(offsets[-1]),
-                offsets, planes.normals, planes.plane, planes.plus, planes.minus, self.noise,
-                self._slack(window.length), self.series_tolerance, side, w, a, counts,
+            residual = np.where(np.abs(residual) <= floor, 0.0, residual)
+        p, q = planes.normals.shape
+        m = len(moving)
+        on, jump = np.empty((2, p, self.label.shape[1]))
+        plane_forces(residual, planes.plane, planes.plus, planes.minus, on, jump)
+        base, count = np.zeros((2, m), np.int64)
+        room = JumpSegments(4 * m + 16, p, q)
+        while True:
+            used = jump_segments(
+                moving, state.side, state.w, state.a, state.log_scale, *self.constants, on, jump,
+                length, planes.normals, self.noise, self.branch, base, count, room["start"],
+                room["w"], room["a"], room["scale"], room["unit"], room["size"], room["counts"],
+                room["change"], room.planes, room.sides,
             )  # fmt: skip
-            window.defect = worst
-            with np.errstate(all="ignore"):
-                across = np.exp(2.0 * (self._log_across - state.log_scale))
-                size = np.sqrt(np.einsum("sjc,sjc->sj", w, w) + across)
-                size = np.where(state.sign == 0, 1.0, size)
-                scale = state.log_scale + np.log(size)
-                w /= size[:, :, None]
-                drift = float(np.max(np.abs(a[-1] ** 2 / size[-1] ** 2 - 1.0)[state.sign != 0]))
-        if worst < 0:
-            raise CapError("the number of events of one neuron in one step, or of its multipliers")
-        states = [
-            KinkState(state.time + float(t), side[i], w[i], state.sign, scale[i])
-            for i, t in enumerate(offsets)
-        ]
-        window.tally = Tally(counts, drift)
-        return states
+            if used >= 0:
+                break
+            if used == NO_ROOM and 4.0 * room.room * room.bytes <= _MEMORY:
+                room.resize(4 * room.room)
+            elif used == NO_ROOM:
+                length *= 0.5
+            else:
+                raise Halt("limit", f"A limit was met: in a jump {_CAP}.")
+        fastest = float(np.linalg.norm(field.force[field.group], axis=(1, 2))[moving].max())
+        return Jump(self, state, field.unit, length, fastest, (base, count, room))
 
-    def _slack(self, length: float) -> float:
+    def slack(self, length: float) -> float:
         """By how much multipliers may pass their bounds: over a window it moves D too little."""
         return self.noise + _SLACK * self.rtol / length
 
-    def open(self, state: KinkState, length: float, motion: Series | Plateau) -> Window:
-        """A window in which the neurons move as given."""
-        return Window(self, state, length, motion)
 
-    def residual(self, state: KinkState) -> ndarray:
-        """The residual alone, shape `(n,)`."""
-        return self.factor * (self.label - self._predict(state))
-
-    def groups(self, state: KinkState) -> tuple[ndarray, ndarray]:
-        """The group of each neuron and the pattern of each group: neurons in one share D."""
-        hashed = state.side.astype(np.int64) @ self._hash
-        _, first, group = np.unique(hashed, return_index=True, return_inverse=True)
-        return group, np.ascontiguousarray(state.side[first])
-
-    def first_events(
-        self, group, group_side, share, weight, output, multiplier, on_force, off_force,
-        order, degree, length,
-    ) -> tuple[ndarray, ndarray, ndarray]:  # fmt: skip
-        """Each neuron's first event along a series, the jumps of its part in r' and in r''."""
-        time, jump, bend = np.empty((3, len(group)))
-        window_events(
-            group, group_side, share, weight, output, order, multiplier, on_force, off_force,
-            degree, self.planes.normals, length, self.noise, self._slack(length), time, jump, bend,
-        )  # fmt: skip
-        return time, jump, bend
-
-
-def _cut(time: ndarray, jump: ndarray, bend: ndarray, length: float, allowed: float) -> float:
-    """The longest length at which the defect of the events before it is at most what is allowed.
-
-    An event at t adds jump (length - t)^2 / 2 + bend (length - t)^3 / 6.
-    """
-    met = time < length
-    time, jump, bend = time[met], jump[met], bend[met]
-
-    def defect(end: float) -> float:
-        late = np.maximum(end - time, 0.0)
-        return float(np.sum(late * late * (0.5 * jump + late * bend / 6.0)))
-
-    if defect(length) <= allowed:
-        return length
-    low, high = float(time.min()), length
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if defect(middle) <= allowed else (low, middle)
-    return low
+def _targets(problem: Problem) -> ndarray:
+    """Labels of shape (n, C); one-hot for the cross-entropy."""
+    y = problem.data.y
+    if problem.loss.kind == "cross_entropy" and y.ndim == 1:
+        return np.eye(problem.loss.outputs(y))[y.astype(int)]
+    return np.array(y, dtype=float).reshape(len(y), -1)
 
 
 def _log_sum(log_scale: ndarray) -> float:

@@ -24,6 +24,8 @@ class Arrangement:
     - `normals`: the e_i in that basis, shape `(p, q)`.
     - `plane`: the hyperplane of each example or -1, shape `(n,)`.
     - `plus`, `minus`: factors of each example, shape `(n,)`.
+    - `size`: the norm of the factors of each hyperplane's examples, shape `(p,)`.
+    - `covariance`: X^T X in the basis, shape `(q, q)`.
     - `spread`: the spectral norm of the inputs.
     """
 
@@ -32,6 +34,8 @@ class Arrangement:
     plane: ndarray
     plus: ndarray
     minus: ndarray
+    size: ndarray
+    covariance: ndarray
     spread: float
 
 
@@ -61,11 +65,15 @@ def arrangement(x: ndarray, slope: float) -> Arrangement:
             coefficient[live[other]] = sign * norm[live[other]]
         normals.append(unit[i])
     positive = coefficient > 0
+    size = np.zeros(len(normals))
+    np.add.at(size, plane[plane >= 0], coefficient[plane >= 0] ** 2)
     return Arrangement(
         basis=basis,
         normals=np.array(normals).reshape(len(normals), basis.shape[1]),
         plane=plane,
         plus=np.where(positive, coefficient, slope * coefficient),
         minus=np.where(positive, slope * coefficient, coefficient),
+        size=np.sqrt(size),
+        covariance=np.ascontiguousarray(reduced.T @ reduced),
         spread=spread,
     )

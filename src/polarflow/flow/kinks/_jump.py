@@ -1,212 +1,354 @@
-"""A jump: the motion of neurons while the residual is constant, in closed form.
+"""A jump: the motion of neurons with one output while the residual is constant, in closed form.
 
 Inside a pattern D is constant; with p = w.D/|D| the motion is p' = |D| a, a' = |D| p, and w
-changes along D only. The times at which it meets kinks are roots of a quadratic in e^{|D| t}.
+changes along D only: a + p grows like e^{|D| t}, a - p decays. The times at which a neuron meets
+kinks are roots of a quadratic in e^{|D| t}.
 """
 
 import numpy as np
 from numba import njit
 
-from ._motion import HIT, WAKE, change_pattern
+from ._events import change_pattern
+from ._motion import NO_ROOM, TOO_MANY
 from ._patterns import (
+    FAST,
+    HIT,
     KINK_WIDTH,
     OFF,
     ON,
     REST,
-    SLIDE,
+    REST_ON,
+    TURN,
+    WAKE,
+    add,
+    dot,
     project_force,
     project_weight,
     pseudo_inverse,
 )
 
-_EVENT_CAP = 1000
+_EVENT_CAP = 200_000
 #: The squared sine of an angle to D that is zero to rounding.
 _PARALLEL = 1e-26
+#: With more hyperplanes than this, those near the neuron are looked at first.
+_MANY = 128
 
 
-@njit(cache=True, error_model="numpy")
-def _advance(w, a, log_scale, log_across, unit, x):
-    """Move a balanced neuron of unit |w| by x = |D| t; returns the new log scale."""
-    q = len(w)
-    p = 0.0
-    for c in range(q):
-        p += w[c] * unit[c]
-    rest = np.exp(2.0 * (log_across - log_scale))
-    for c in range(q):
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _modes(w, a, imbalance, across, unit):
+    """The growing and the decaying part of a and p, (a + p)/2 and (a - p)/2.
+
+    The smaller one comes from (a + p)(a - p) = |w - p D/|D||^2 + |a|^2 - |w|^2, `across` being the
+    norm of the part of w that no example sees.
+    """
+    p = dot(w, unit)
+    rest = across * across
+    for c in range(len(w)):
         rest += (w[c] - p * unit[c]) ** 2
-    if rest < _PARALLEL and a * p < 0.0:
-        return log_scale - x
-    # a + p and a - p, the smaller one from (a + p)(a - p) = |w - p D/|D||^2.
+    gap = rest + imbalance
+    if imbalance == 0.0 and rest < _PARALLEL:
+        gap = 0.0
     if a * p >= 0.0:
         up = 0.5 * (a + p)
-        down = rest / (4.0 * up)
-    else:
-        down = 0.5 * (a - p)
-        up = rest / (4.0 * down)
+        return p, up, gap / (4.0 * up) if up != 0.0 else 0.0
+    down = 0.5 * (a - p)
+    return p, gap / (4.0 * down), down
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def advance(w, a, log_scale, log_across, log_imbalance, imbalance_sign, unit, x):
+    """Move a neuron by x = |D| t, in place; returns its new output weight and log scale."""
+    across = np.exp(log_across - log_scale)
+    imbalance = imbalance_sign * np.exp(log_imbalance - 2.0 * log_scale)
+    p, up, down = _modes(w, a, imbalance, across, unit)
+    q = len(w)
+    if up == 0.0:
+        # It points against D exactly, and decays for ever.
+        return a, log_scale - x
     decay = np.exp(-x)
-    shift = up - down * decay * decay
-    size = np.exp(2.0 * (log_across - log_scale)) * decay * decay
+    now = up + down * decay * decay
+    along = up - down * decay * decay
+    size = (across * decay) ** 2
     for c in range(q):
-        w[c] = (w[c] - p * unit[c]) * decay + shift * unit[c]
+        w[c] = (w[c] - p * unit[c]) * decay + along * unit[c]
         size += w[c] * w[c]
-    size = np.sqrt(size)
+    if imbalance_sign == 0.0:
+        size = np.sqrt(size)
+        now = 1.0 if now > 0.0 else -1.0
+    else:
+        size = np.sqrt(0.5 * (size + now * now))
+        now /= size
     for c in range(q):
         w[c] /= size
-    return log_scale + x + np.log(size)
+    return now, log_scale + x + np.log(size)
 
 
 @njit(cache=True, error_model="numpy")
-def _next_kink(side, normals, w, a, log_scale, log_across, unit):
-    """The first x = |D| t > 0 at which a balanced neuron meets a hyperplane, and which one."""
-    p_count, q = normals.shape
-    p = 0.0
-    for c in range(q):
-        p += w[c] * unit[c]
-    rest = np.exp(2.0 * (log_across - log_scale))
-    for c in range(q):
-        rest += (w[c] - p * unit[c]) ** 2
-    sign = 1.0 if a > 0.0 else -1.0
-    if rest < _PARALLEL and a * p < 0.0:
-        return np.inf, -1
-    if a * p >= 0.0:
-        up = 0.5 * abs(a + p)
-        down = rest / (4.0 * up)
-    else:
-        down = 0.5 * abs(a - p)
-        up = rest / (4.0 * down)
+def _meeting(z, rate, p, up, down):
+    """The first x > 0 at which z + rate (p(x) - p(0)) falls below zero, p = up e^x - down e^-x."""
+    if abs(rate) < 1e-15 or (up == 0.0 and down == 0.0):
+        return np.inf
+    slope = rate * (up + down)
+    if z <= 0.0:
+        if slope <= 0.0:
+            return 0.0 if slope < 0.0 else np.inf
+    if up * down >= 0.0 and slope >= 0.0:
+        return np.inf
+    target = p - z / rate
+    disc = target * target + 4.0 * up * down
+    if disc < 0.0:
+        return np.inf
+    root = np.sqrt(disc)
+    first = target + root if target >= 0.0 else target - root
+    best = np.inf
+    if up != 0.0:
+        y = first / (2.0 * up)
+        if y > 1.0 and y < best:
+            best = y
+    if first != 0.0:
+        y = -2.0 * down / first
+        if y > 1.0 and y < best:
+            best = y
+    if best == np.inf:
+        # Monotone towards the kink: a root at 1 to rounding.
+        if up * down >= 0.0 and z <= 1e-12 and slope < 0.0:
+            return 0.0
+        return np.inf
+    return np.log(best)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _search(near, count, side, normals, w, p, up, down, unit):
+    """The first meeting with one of the hyperplanes listed in `near`."""
     best, plane = np.inf, -1
-    for h in range(p_count):
-        if side[h] == SLIDE or side[h] == REST:
+    for i in range(count):
+        h = near[i]
+        if side[h] != ON and side[h] != OFF:
             continue
-        rate = 0.0
-        z = 0.0
-        for c in range(q):
-            rate += normals[h, c] * unit[c]
-            z += normals[h, c] * w[c]
+        rate = dot(normals[h], unit)
+        z = dot(normals[h], w)
         if side[h] == OFF:
             rate, z = -rate, -z
-        # p moves with the sign of a, so that the distance z + rate (p - p(0)) is monotone.
-        if rate * sign >= 0.0 or abs(rate) < 1e-15:
-            continue
-        z += KINK_WIDTH
-        if z <= 0.0:
-            return 0.0, h
-        target = sign * (p - z / rate)
-        root = np.sqrt(target * target + 4.0 * up * down)
-        if target >= 0.0:
-            growth = (target + root) / (2.0 * up) if up > 0.0 else np.inf
-        else:
-            growth = 2.0 * down / (root - target)
-        if growth < np.inf:
-            x = np.log(max(growth, 1.0))
-            if x < best:
-                best, plane = x, h
+        x = _meeting(z + KINK_WIDTH, rate, p, up, down)
+        if x < best:
+            best, plane = x, h
     return best, plane
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _direction(w, across, out):
+    """The part of w/|w| in the span of the examples."""
+    size = np.sqrt(dot(w, w) + across * across)
+    for c in range(len(w)):
+        out[c] = w[c] / size
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _apart(u, v):
+    t = 0.0
+    for c in range(len(u)):
+        t += (u[c] - v[c]) ** 2
+    return np.sqrt(t)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _list_near(normals, anchor, margin, near):
+    """List the hyperplanes within `margin` of a direction; returns their number."""
+    count = 0
+    for h in range(len(normals)):
+        if abs(dot(normals[h], anchor)) <= margin:
+            near[count] = h
+            count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _sum_forces(side, on, jump, normals, raw):
+    """D of one neuron, not projected, from the forces of all hyperplanes; returns their size."""
+    raw[:] = 0.0
+    total = 0.0
+    for h in range(len(side)):
+        f = on[h, 0] if side[h] > 0 else on[h, 0] - jump[h, 0]
+        if f != 0.0:
+            total += abs(f)
+            add(raw, f, normals[h])
+    return total
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def jump_segments(
+    moving, side, w, a, log_scale, log_across, log_imbalance, imbalance_sign, on, jump, length,
+    normals, noise, branching, neuron_base, neuron_count, segment_start, segment_w, segment_a,
+    segment_scale, segment_unit, segment_size, segment_counts, segment_change, change_plane,
+    change_side,
+):  # fmt: skip
+    """Follow the neurons marked `moving` through all events up to a length; others stand still.
+
+    `on` and `jump` (p, 1) are the constant forces of the hyperplanes. Each interval between events
+    is written as a segment: where it starts, the neuron there, D/|D| and |D| (0 at rest), the
+    counts of events so far; `segment_change` is the end of the pattern's changes until then in
+    `change_plane`, `change_side`.
+
+    **Returns** the number of segments, or a code below zero.
+    """
+    m, q = w.shape
+    p = len(normals)
+    force = np.empty((1, q))
+    raw = np.empty((1, q))
+    inverse = np.empty((max(1, min(p, q)), q))
+    mu = np.empty((max(1, min(p, q)), 1))
+    own = np.empty(p, np.int8)
+    before = np.empty(p, np.int8)
+    out = np.empty(1)
+    near = np.empty(p, np.int64)
+    every = np.arange(p)
+    anchor = np.empty(q)
+    here = np.empty(q)
+    there = np.empty(q)
+    trial = np.empty(q)
+    reach = 0.0
+    counts = np.zeros(3, np.int64)
+    number = 0
+    changes = 0
+    margin = 0.3
+    for j in range(m):
+        neuron_base[j] = number
+        own[:] = side[j]
+        counts[:] = 0
+        listed = -1
+        time = 0.0
+        stale = 0
+        total = 0.0
+        for event in range(_EVENT_CAP + 1):
+            if event == _EVENT_CAP:
+                return TOO_MANY
+            if number + 1 >= len(segment_start) or changes + p >= len(change_plane):
+                return NO_ROOM
+            weight = segment_w[number]
+            if event == 0:
+                weight[:] = w[j]
+                segment_a[number] = a[j, 0]
+                segment_scale[number] = log_scale[j]
+            segment_start[number] = time
+            segment_counts[number, :] = counts
+            segment_change[number] = changes
+            scale = segment_scale[number]
+            output = segment_a[number]
+            number += 1
+            segment_size[number - 1] = 0.0
+            if not moving[j]:
+                break
+            slides = pseudo_inverse(own, normals, inverse)
+            while True:
+                fresh = event == 0 or stale >= 64
+                if fresh:
+                    total = _sum_forces(own, on, jump, normals, raw[0])
+                    stale = 0
+                force[:] = raw
+                project_force(own, normals, inverse, slides, force, mu)
+                size = np.sqrt(dot(force[0], force[0]))
+                # Where little is left, the rounding of updates matters: sum afresh.
+                if fresh or size > 1e-6 * total:
+                    break
+                stale = 64
+            if size <= 1e-13 * total + noise:
+                break
+            unit = segment_unit[number - 1]
+            for c in range(q):
+                unit[c] = force[0, c] / size
+            segment_size[number - 1] = size
+            across = np.exp(log_across[j] - scale)
+            imbalance = imbalance_sign[j] * np.exp(log_imbalance[j] - 2.0 * scale)
+            along, up, down = _modes(weight, output, imbalance, across, unit)
+            longest = size * (length - time)
+            kind = HIT
+            x, plane = np.inf, -1
+            searching = p > _MANY
+            while searching:
+                fresh = listed < 0
+                if fresh:
+                    _direction(weight, across, anchor)
+                    listed = _list_near(normals, anchor, margin, near)
+                    reach = margin
+                    if listed > 4 * _MANY:
+                        margin *= 0.5
+                    elif listed < _MANY // 2:
+                        margin = min(2.0 * margin, 2.0)
+                x, plane = _search(near, listed, own, normals, weight, along, up, down, unit)
+                trial[:] = weight
+                _, end_scale = advance(
+                    trial, output, scale, log_across[j], log_imbalance[j], imbalance_sign[j],
+                    unit, min(x, longest),
+                )  # fmt: skip
+                _direction(weight, across, here)
+                _direction(trial, np.exp(log_across[j] - end_scale), there)
+                # Nothing outside the list is met while the direction stays near the anchor; on its
+                # arc it is never farther than 1.6 chords from the start.
+                if _apart(here, anchor) + 1.6 * _apart(here, there) < reach:
+                    break
+                listed = -1
+                searching = not fresh
+            if not searching:
+                x, plane = _search(every, p, own, normals, weight, along, up, down, unit)
+            for h in range(p):
+                if own[h] == REST or own[h] == REST_ON:
+                    t = dot(normals[h], force[0])
+                    if abs(t) > 1e-11 * size + noise:
+                        x, plane, kind = 0.0, h, WAKE
+                        break
+            if slides > 0 and up * down < 0.0 and imbalance != 0.0:
+                t = 0.5 * np.log(-down / up)
+                if t > 0.0 and t < x:
+                    x, plane, kind = t, -1, TURN
+            if x >= longest:
+                break
+            time += x / size
+            following = segment_w[number]
+            following[:] = weight
+            segment_a[number], segment_scale[number] = advance(
+                following, output, scale, log_across[j], log_imbalance[j], imbalance_sign[j],
+                unit, x,
+            )  # fmt: skip
+            out[0] = segment_a[number]
+            if kind == TURN:
+                out[0] = 0.0
+            before[:] = own
+            if not change_pattern(
+                own, plane, kind, out, following, normals, on, jump, raw, mu, branching, counts,
+            ):  # fmt: skip
+                return TOO_MANY
+            project_weight(own, normals, following)
+            stale += 1
+            for h in range(p):
+                if before[h] != own[h]:
+                    change_plane[changes] = h
+                    change_side[changes] = own[h]
+                    changes += 1
+                    if (before[h] > 0) != (own[h] > 0):
+                        add(raw[0], jump[h, 0] if own[h] > 0 else -jump[h, 0], normals[h])
+        neuron_count[j] = number - neuron_base[j]
+    return number
 
 
 @njit(cache=True, error_model="numpy")
 def jump_states(
-    moving,
-    side,
-    w,
-    a,
-    log_scale,
-    log_across,
-    on_force,
-    off_force,
-    length,
-    samples,
-    normals,
-    noise,
-    out_side,
-    out_w,
-    out_scale,
-    counts,
-):
-    """States at the samples of a jump of the neurons marked `moving`; the others stand still.
-
-    Forces of the hyperplanes are constant. The states are balanced, with unit |w| (the part
-    across the examples' span included) and a = +-1.
-
-    **Returns** the largest growth rate |D| met among the moving neurons, or -1 if a cap was met.
-    """
-    m, q = w.shape
-    p = len(normals)
-    force = np.empty(q)
-    unit = np.empty(q)
-    inverse = np.empty((p, q))
-    nu = np.empty(p)
-    fastest = 0.0
-    own = np.empty(p, np.int8)
-    weight = np.empty(q)
-    before = np.empty(q)
-    for j in range(m):
-        own[:] = side[j]
-        weight[:] = w[j]
-        scale = log_scale[j]
-        time = 0.0
-        sample = 0
-        done = not moving[j]
-        for event in range(_EVENT_CAP + 1):
-            if event == _EVENT_CAP:
-                return -1.0
-            size = 0.0
-            if not done:
-                force[:] = 0.0
-                total = 0.0
-                for h in range(p):
-                    if own[h] != SLIDE:
-                        f = on_force[h] if own[h] == ON else off_force[h]
-                        total += abs(f)
-                        if f != 0.0:
-                            for c in range(q):
-                                force[c] += f * normals[h, c]
-                slides = pseudo_inverse(own, normals, inverse)
-                project_force(own, normals, inverse, slides, force, nu)
-                counts[3] += 1
-                for c in range(q):
-                    size += force[c] ** 2
-                size = np.sqrt(size)
-                if size <= 1e-13 * total + noise:
-                    done = True
-            if done:
-                while sample < len(samples):
-                    out_side[sample, j, :] = own
-                    out_w[sample, j, :] = weight
-                    out_scale[sample, j] = scale
-                    sample += 1
-                break
-            for c in range(q):
-                unit[c] = force[c] / size
-            kind = HIT
-            x, plane = _next_kink(own, normals, weight, a[j], scale, log_across[j], unit)
-            for h in range(p):
-                if own[h] == REST:
-                    t = 0.0
-                    for c in range(q):
-                        t += normals[h, c] * force[c]
-                    if abs(t) > 1e-11 * size + noise:
-                        x, plane, kind = 0.0, h, WAKE
-            t_event = time + x / size
-            while sample < len(samples) and samples[sample] < min(t_event, length):
-                before[:] = weight
-                out_scale[sample, j] = _advance(
-                    before, a[j], scale, log_across[j], unit, size * (samples[sample] - time)
-                )
-                out_side[sample, j, :] = own
-                out_w[sample, j, :] = before
-                sample += 1
-            if t_event >= length:
-                scale = _advance(weight, a[j], scale, log_across[j], unit, size * (length - time))
-                fastest = max(fastest, size)
-                done = True
-                continue
-            scale = _advance(weight, a[j], scale, log_across[j], unit, x)
-            time = t_event
-            if not change_pattern(
-                own, plane, kind, a[j], weight, normals, on_force, off_force, force, nu, slides,
-                counts,
-            ):  # fmt: skip
-                return -1.0
-            project_weight(own, normals, weight)
-    return fastest
+    offset, side, log_across, log_imbalance, imbalance_sign, neuron_base, neuron_count,
+    segment_start, segment_w, segment_a, segment_scale, segment_unit, segment_size,
+    segment_change, change_plane, change_side, out_side, out_w, out_a, out_scale,
+):  # fmt: skip
+    """States of all neurons at an offset of a jump."""
+    for j in range(len(side)):
+        s = neuron_base[j] + neuron_count[j] - 1
+        while s > neuron_base[j] and segment_start[s] > offset:
+            s -= 1
+        out_side[j] = side[j]
+        for i in range(segment_change[neuron_base[j]], segment_change[s]):
+            out_side[j, change_plane[i]] = change_side[i]
+        out_w[j] = segment_w[s]
+        out_a[j, 0] = segment_a[s]
+        out_scale[j] = segment_scale[s]
+        if segment_size[s] > 0.0:
+            out_a[j, 0], out_scale[j] = advance(
+                out_w[j], segment_a[s], segment_scale[s], log_across[j], log_imbalance[j],
+                imbalance_sign[j], segment_unit[s], segment_size[s] * (offset - segment_start[s]),
+            )  # fmt: skip

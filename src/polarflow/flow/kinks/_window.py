@@ -1,347 +1,297 @@
-"""A window: all neurons and the residual together, by one Taylor series with frozen patterns."""
+"""A window: first events of all neurons along the series, their rides, and states at any offset."""
 
 import numpy as np
 from numba import njit
 
-from ._motion import HIT, LEAVE, crossing_rate, first_event, leaving_rate, ride
-from ._patterns import ON, SLIDE, plane_forces, project_force, pseudo_inverse
+from ._events import event_defect, first_event
+from ._field import plane_values
+from ._motion import evaluate_rows, ride
+from ._patterns import FAST, KINK_WIDTH, NONE, REST, REST_ON, SLIDE, add, dot
 
 
-@njit(cache=True, error_model="numpy")
-def predict(w, a, log_scale, normals, plane, plus, minus, prediction):
-    """The network's values at the examples from scaled weights."""
-    m, q = w.shape
-    prediction[:] = 0.0
-    p = len(normals)
-    z = np.empty(p)
-    for j in range(m):
-        share = np.exp(2.0 * log_scale[j]) * a[j]
-        if share == 0.0:
-            continue
-        for h in range(p):
-            t = 0.0
-            for c in range(q):
-                t += normals[h, c] * w[j, c]
-            z[h] = t * share
-            if a[j] < 0.0:
-                z[h] = -z[h]
-        for k in range(len(prediction)):
-            h = plane[k]
-            if h >= 0:
-                t = plus[k] * z[h] if z[h] > 0.0 else minus[k] * z[h]
-                prediction[k] += t if a[j] > 0.0 else -t
-
-
-@njit(cache=True, error_model="numpy")
-def speeds(side, residual, normals, plane, plus, minus, force):
-    """The velocity D of every neuron, shape `(m, q)`, at a residual."""
-    m = side.shape[0]
-    p, q = normals.shape
-    on_force = np.empty(p)
-    off_force = np.empty(p)
-    plane_forces(residual, plane, plus, minus, on_force, off_force)
-    inverse = np.empty((p, q))
-    nu = np.empty(p)
-    for j in range(m):
-        same = j > 0
-        if same:
-            for h in range(p):
-                if side[j, h] != side[j - 1, h]:
-                    same = False
-                    break
-        if same:
-            force[j, :] = force[j - 1, :]
-            continue
-        force[j, :] = 0.0
-        for h in range(p):
-            if side[j, h] == SLIDE:
-                continue
-            f = on_force[h] if side[j, h] == ON else off_force[h]
-            if f != 0.0:
-                for c in range(q):
-                    force[j, c] += f * normals[h, c]
-        slides = pseudo_inverse(side[j], normals, inverse)
-        project_force(side[j], normals, inverse, slides, force[j], nu)
-
-
-@njit(cache=True, error_model="numpy")
-def measure_state(side, w, a, log_scale, label, factor, normals, plane, plus, minus, prediction):
-    """Predictions at a state; returns |grad l|^2 and the largest growth rate a w.D of a neuron."""
-    m, q = w.shape
-    predict(w, a, log_scale, normals, plane, plus, minus, prediction)
-    force = np.empty((m, q))
-    speeds(side, factor * (label - prediction), normals, plane, plus, minus, force)
-    total = 0.0
-    fastest = 0.0
-    for j in range(m):
-        radial = 0.0
-        square = 0.0
-        for c in range(q):
-            radial += w[j, c] * force[j, c]
-            square += force[j, c] ** 2
-        total += np.exp(2.0 * log_scale[j]) * abs(a[j]) * (radial * radial + square)
-        fastest = max(fastest, a[j] * radial)
-    return total, fastest
-
-
-@njit(cache=True, error_model="numpy")
-def coupled_series(
-    w,
-    a,
-    share,
-    group,
-    group_side,
-    residual,
-    factor,
-    normals,
-    plane,
-    plus,
-    minus,
-    tolerance,
-    cap,
-    weight,
-    output,
-    force,
-    multiplier,
-    on_force,
-    off_force,
-):
-    """Taylor coefficients of every neuron and of the residual, and how far they reach.
-
-    Orders are added while they lengthen the step in proportion to their work, or until the step
-    reaches `cap`. `residual[0]` holds the residual on entry, `share` is the factor exp(2 log
-    scale) of each neuron in the output, `factor` the loss's (r = factor (y - h)).
-
-    **Returns** the order used and the length of the step whose truncation error is below the
-    tolerance, for the residual relative to its largest entry and for each neuron relative to it.
-    """
-    m, q = w.shape
-    groups, p = group_side.shape
-    n = residual.shape[1]
-    top = residual.shape[0] - 1
-    slides = np.empty(groups, np.int64)
-    most = 1
-    for g in range(groups):
-        count = 0
-        for h in range(p):
-            if group_side[g, h] == SLIDE:
-                count += 1
-        most = max(most, count)
-    inverse = np.empty((groups, most, q))
-    for g in range(groups):
-        slides[g] = pseudo_inverse(group_side[g], normals, inverse[g])
-    size = 0.0
-    for k in range(n):
-        size = max(size, abs(residual[0, k]))
-    size = max(size, 1e-300)
-    for j in range(m):
-        weight[j, 0, :] = w[j]
-        output[j, 0] = a[j]
-    moment = np.empty((groups, q))
-    on_value = np.empty(p)
-    off_value = np.empty(p)
-    reach = np.inf
-    best_order, best_reach, best_rate = 0, 0.0, 0.0
-    previous = 0.0
-    for i in range(top):
-        plane_forces(residual[i], plane, plus, minus, on_force[i], off_force[i])
-        for g in range(groups):
-            for c in range(q):
-                force[g, i, c] = 0.0
-            for h in range(p):
-                if group_side[g, h] == SLIDE:
-                    continue
-                f = on_force[i, h] if group_side[g, h] == ON else off_force[i, h]
-                if f != 0.0:
-                    for c in range(q):
-                        force[g, i, c] += f * normals[h, c]
-            project_force(
-                group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i]
-            )
-        largest = 0.0
-        moment[:] = 0.0
-        for j in range(m):
-            g = group[j]
-            wj = weight[j]
-            aj = output[j]
-            fg = force[g]
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def neuron_series(mix, first, order, weight, output, own_weight, own_output):
+    """The series of a neuron as the combination of its particles."""
+    for i in range(order + 1):
+        for c in range(own_weight.shape[1]):
             s = 0.0
-            for c in range(q):
-                wj[i + 1, c] = 0.0
-            for b in range(i + 1):
-                al = aj[b]
-                for c in range(q):
-                    s += wj[b, c] * fg[i - b, c]
-                    wj[i + 1, c] += al * fg[i - b, c]
-            aj[i + 1] = s / (i + 1)
-            t = abs(aj[i + 1])
-            for c in range(q):
-                wj[i + 1, c] /= i + 1
-                t = max(t, abs(wj[i + 1, c]))
-            largest = max(largest, t)
-            if share[j] > 0.0:
-                for b in range(i + 2):
-                    t = share[j] * aj[b]
-                    for c in range(q):
-                        moment[g, c] += t * wj[i + 1 - b, c]
-        on_value[:] = 0.0
-        off_value[:] = 0.0
-        for g in range(groups):
-            for h in range(p):
-                if group_side[g, h] == SLIDE:
-                    continue
-                t = 0.0
-                for c in range(q):
-                    t += normals[h, c] * moment[g, c]
-                if group_side[g, h] == ON:
-                    on_value[h] += t
-                else:
-                    off_value[h] += t
-        for k in range(n):
-            h = plane[k]
-            t = plus[k] * on_value[h] + minus[k] * off_value[h] if h >= 0 else 0.0
-            residual[i + 1, k] = -factor * t
-            largest = max(largest, abs(residual[i + 1, k]) / size)
-        now = (tolerance / largest) ** (1.0 / (i + 1)) if largest > 0.0 else np.inf
-        reach = min(now, previous) if i > 0 else 0.0
-        previous = now
-        if i < 3:
-            continue
-        if reach >= cap:
-            best_order, best_reach = i + 1, cap
-            break
-        rate = 0.85 * reach / (i + 3.0)
-        if rate > best_rate:
-            best_order, best_reach, best_rate = i + 1, 0.85 * reach, rate
-        elif i + 1 > best_order + 3:
-            break
-    i = best_order
-    plane_forces(residual[i], plane, plus, minus, on_force[i], off_force[i])
-    for g in range(groups):
-        for c in range(q):
-            force[g, i, c] = 0.0
+            for b in range(len(mix)):
+                s += mix[b] * weight[first + b, i, c]
+            own_weight[i, c] = s
+        for o in range(own_output.shape[1]):
+            s = 0.0
+            for b in range(len(mix)):
+                s += mix[b] * output[first + b, i, o]
+            own_output[i, o] = s
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def lumped_reach(lumped, k, group_side, weight, order, normals, length, reach, careful):
+    """How far across each hyperplane a neuron of norm sqrt 2 in a lumped group can move.
+
+    Marks groups that slide or rest on a kink, whose neurons have more to be watched.
+    """
+    p = len(normals)
+    for g in range(len(lumped)):
+        careful[g] = False
         for h in range(p):
-            if group_side[g, h] != SLIDE:
-                f = on_force[i, h] if group_side[g, h] == ON else off_force[i, h]
-                for c in range(q):
-                    force[g, i, c] += f * normals[h, c]
-        project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
-    return best_order, best_reach
+            if group_side[g, h] == SLIDE or group_side[g, h] == REST or group_side[g, h] == REST_ON:
+                careful[g] = True
+        if lumped[g] < 0:
+            continue
+        for h in range(p):
+            power = 1.0
+            total = 0.0
+            for i in range(1, order + 1):
+                power *= length
+                t = 0.0
+                for b in range(k):
+                    t += dot(normals[h], weight[lumped[g] + b, i]) ** 2
+                total += np.sqrt(t) * power
+            reach[g, h] = np.sqrt(2.0) * total + KINK_WIDTH
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def window_events(
-    group,
-    group_side,
-    share,
-    weight,
-    output,
-    order,
-    multiplier,
-    on_force,
-    off_force,
-    degree,
-    normals,
-    length,
-    noise,
-    slack,
-    time,
-    jump,
-    bend,
-):
-    """The first event of each neuron along a series: the jumps of its part in r' and in r''."""
+    group, group_side, first, mix, lumped, k, z, share, weight, output, order, multiplier, jump,
+    degree, normals, length, noise, slack, time, first_plane, first_defect,
+):  # fmt: skip
+    """The first event of each neuron along a series, and its defect (see `event_defect`)."""
+    p, q = normals.shape
+    outputs = output.shape[2]
+    groups = len(group_side)
+    top = max(order, degree)
+    coefficient = np.empty(top + 2)
+    other = np.empty(top + 2)
+    own_weight = np.empty((order + 1, q))
+    own_output = np.empty((order + 1, outputs))
+    reach = np.empty((groups, p))
+    careful = np.empty(groups, np.bool_)
+    lumped_reach(lumped, k, group_side, weight, order, normals, length, reach, careful)
     for j in range(len(group)):
         g = group[j]
+        time[j] = np.inf
+        first_defect[j] = 0.0
+        first_plane[j] = -1
+        w, a = weight[first[j]], output[first[j]]
+        if lumped[g] >= 0:
+            near = careful[g]
+            for h in range(p):
+                if abs(z[j, h]) <= reach[g, h]:
+                    near = True
+            if not near:
+                continue
+            neuron_series(mix[j], first[j], order, weight, output, own_weight, own_output)
+            w, a = own_weight, own_output
         t, h, kind = first_event(
-            group_side[g], normals, weight[j], order, multiplier[g], on_force, off_force,
-            degree, length, noise, slack,
+            group_side[g], z[j], normals, w, a, order, multiplier[g], jump, degree, length, noise,
+            slack, coefficient, other,
         )  # fmt: skip
         time[j] = t
-        jump[j] = 0.0
-        bend[j] = 0.0
-        if kind == LEAVE:
-            a = output[j, order]
-            for i in range(order - 1, -1, -1):
-                a = a * t + output[j, i]
-            bend[j] = (
-                share[j]
-                * a
-                * a
-                * leaving_rate(group_side[g], h, t, multiplier[g], on_force, off_force, degree)
-            )
-        elif kind == HIT:
-            on, off = on_force[degree, h], off_force[degree, h]
-            for i in range(degree - 1, -1, -1):
-                on = on * t + on_force[i, h]
-                off = off * t + off_force[i, h]
-            a = output[j, order]
-            for i in range(order - 1, -1, -1):
-                a = a * t + output[j, i]
-            # The outputs' slope jumps with D, and with the rate at which the kink is crossed.
-            rate = abs(crossing_rate(weight[j], order, t, normals[h]))
-            jump[j] = share[j] * abs(a) * (abs(a) * abs(on - off) + rate)
+        first_plane[j] = h
+        if kind != NONE:
+            event_defect(
+                group_side[g], h, kind, t, normals, w, a, order, multiplier[g], jump, degree,
+                coefficient, other, first_defect[j],
+            )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def window_rides(
+    length, time, group, group_side, w, a, raw, on, jump, degree, normals, noise, slack,
+    tolerance, branching, neuron_base, neuron_count, segment_start, segment_side, segment_w,
+    segment_a, segment_order, segment_counts, segment_plane, segment_defect,
+):  # fmt: skip
+    """Ride with every neuron that has an event before the end of a window.
+
+    `neuron_base` and `neuron_count` get each one's segments (see `ride`); others have none.
+    **Returns** the number of segments, or the code of a ride that failed.
+    """
+    p, q = normals.shape
+    outputs = a.shape[1]
+    side = np.empty(p, np.int8)
+    force = np.empty((degree + 1, outputs, q))
+    base = np.int64(0)
+    for j in range(len(group)):
+        neuron_base[j] = base
+        neuron_count[j] = 0
+        if time[j] > length:
+            continue
+        side[:] = group_side[group[j]]
+        for i in range(degree + 1):
+            force[i] = raw[i, group[j]]
+        used = ride(
+            side, w[j], a[j], on, jump, force, degree, length, normals, noise, slack, tolerance,
+            branching, base, segment_start, segment_side, segment_w, segment_a, segment_order,
+            segment_counts, segment_plane, segment_defect,
+        )  # fmt: skip
+        if used < 0:
+            return used
+        neuron_count[j] = used
+        base += used
+    return base
 
 
 @njit(cache=True, error_model="numpy")
 def window_states(
-    side,
-    w,
-    a,
-    share,
-    first,
-    weight,
-    output,
-    order,
-    residual,
-    degree,
-    length,
-    samples,
-    normals,
-    plane,
-    plus,
-    minus,
-    noise,
-    slack,
-    tolerance,
-    out_side,
-    out_w,
-    out_a,
-    counts,
-):
-    """States of all neurons at the samples of a window: by its series, or by a ride.
-
-    **Returns** the weighted defect of all events (see `ride`), or -1 if a cap was met.
-    """
-    m, q = w.shape
-    defect = 0.0
-    own = np.empty(side.shape[1], np.int8)
-    ride_side = np.empty((len(samples), side.shape[1]), np.int8)
-    ride_w = np.empty((len(samples), q))
-    ride_a = np.empty(len(samples))
-    for j in range(m):
-        if first[j] <= length:
-            own[:] = side[j]
-            t = ride(
-                own, w[j], a[j], residual, degree, length, samples, normals, plane, plus, minus,
-                noise, slack, tolerance, ride_side, ride_w, ride_a, counts,
-            )  # fmt: skip
-            if t < 0.0:
-                return -1.0
-            defect += t * share[j]
-            out_side[:, j, :] = ride_side
-            out_w[:, j, :] = ride_w
-            out_a[:, j] = ride_a
+    offset, group, group_side, first, mix, lumped, k, weight, output, order, neuron_base,
+    neuron_count, segment_start, segment_side, segment_w, segment_a, segment_order, out_side,
+    out_w, out_a,
+):  # fmt: skip
+    """States of all neurons at an offset of a window."""
+    count, _, q = weight.shape
+    outputs = output.shape[2]
+    now_w = np.empty((count, q))
+    now_a = np.empty((count, outputs))
+    for i in range(count):
+        evaluate_rows(weight[i], order, offset, now_w[i])
+        evaluate_rows(output[i], order, offset, now_a[i])
+    for j in range(len(group)):
+        if neuron_count[j] > 0:
+            s = neuron_base[j] + neuron_count[j] - 1
+            while s > neuron_base[j] and segment_start[s] > offset:
+                s -= 1
+            t = offset - segment_start[s]
+            evaluate_rows(segment_w[s], segment_order[s], t, out_w[j])
+            evaluate_rows(segment_a[s], segment_order[s], t, out_a[j])
+            out_side[j] = segment_side[s]
             continue
-        for s in range(len(samples)):
-            t = samples[s]
-            for c in range(q):
-                v = weight[j, order, c]
-                for i in range(order - 1, -1, -1):
-                    v = v * t + weight[j, i, c]
-                out_w[s, j, c] = v
-            v = output[j, order]
-            for i in range(order - 1, -1, -1):
-                v = v * t + output[j, i]
-            out_a[s, j] = v
-            out_side[s, j, :] = side[j]
-    return defect
+        out_side[j] = group_side[group[j]]
+        i = first[j]
+        if lumped[group[j]] < 0:
+            out_w[j] = now_w[i]
+            out_a[j] = now_a[i]
+            continue
+        for c in range(q):
+            t = 0.0
+            for b in range(k):
+                t += mix[j, b] * now_w[i + b, c]
+            out_w[j, c] = t
+        for o in range(outputs):
+            t = 0.0
+            for b in range(k):
+                t += mix[j, b] * now_a[i + b, o]
+            out_a[j, o] = t
+
+
+@njit(cache=True, error_model="numpy")
+def window_prediction(
+    offset, riders, group, active, first, mix, lumped, k, weight, output, order, particle_share,
+    particle_group, share, neuron_base, neuron_count, segment_start, segment_side, segment_w,
+    segment_a, segment_order, normals, plane, plus, minus, prediction,
+):  # fmt: skip
+    """Predictions at an offset of a window, from its particles and the neurons that ride."""
+    count, _, q = weight.shape
+    outputs = output.shape[2]
+    groups, p = active.shape
+    now_w = np.empty((count, q))
+    now_a = np.empty((count, outputs))
+    moment = np.zeros((outputs, groups, q))
+    w = np.empty(q)
+    a = np.empty(outputs)
+    for i in range(count):
+        evaluate_rows(weight[i], order, offset, now_w[i])
+        evaluate_rows(output[i], order, offset, now_a[i])
+        for o in range(outputs):
+            add(moment[o, particle_group[i]], particle_share[i] * now_a[i, o], now_w[i])
+    on_value = np.zeros((p, outputs))
+    value = np.zeros((p, outputs))
+    for r in range(len(riders)):
+        j = riders[r]
+        if share[j] == 0.0:
+            continue
+        # Out with its part in the group's moment, in with what it is.
+        terms = k if lumped[group[j]] >= 0 else 1
+        w[:] = 0.0
+        a[:] = 0.0
+        for b in range(terms):
+            add(w, mix[j, b], now_w[first[j] + b])
+            add(a, mix[j, b], now_a[first[j] + b])
+        for o in range(outputs):
+            add(moment[o, group[j]], -share[j] * a[o], w)
+        s = neuron_base[j] + neuron_count[j] - 1
+        while s > neuron_base[j] and segment_start[s] > offset:
+            s -= 1
+        t = offset - segment_start[s]
+        evaluate_rows(segment_w[s], segment_order[s], t, w)
+        evaluate_rows(segment_a[s], segment_order[s], t, a)
+        for h in range(p):
+            z = dot(normals[h], w)
+            for o in range(outputs):
+                v = share[j] * a[o] * z
+                value[h, o] += v
+                if segment_side[s, h] > 0:
+                    on_value[h, o] += v
+    by_plane = np.empty((p, q))
+    total = np.empty(q)
+    for o in range(outputs):
+        np.dot(active.T, moment[o], by_plane)
+        total[:] = 0.0
+        for g in range(groups):
+            add(total, 1.0, moment[o, g])
+        for h in range(p):
+            on_value[h, o] += dot(by_plane[h], normals[h])
+            value[h, o] += dot(total, normals[h])
+    plane_values(on_value, value, plane, plus, minus, prediction)
+
+
+@njit(cache=True, error_model="numpy")
+def event_counts(offset, neuron_base, neuron_count, segment_start, segment_counts, counts):
+    """Crossings, slides and branchings up to an offset, and the number of intervals."""
+    for j in range(len(neuron_base)):
+        if neuron_count[j] == 0:
+            continue
+        s = neuron_base[j] + neuron_count[j] - 1
+        while s > neuron_base[j] and segment_start[s] > offset:
+            s -= 1
+        for c in range(3):
+            counts[c] += segment_counts[s, c]
+        counts[3] += s - neuron_base[j] + 1
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _defect(end, time, plane, share, defect, normals, size, covariance, at_plane, along, moved):
+    """The part of int D that the residual's series misses up to an end, for a neuron all on."""
+    at_plane[:] = 0.0
+    along[:] = 0.0
+    for i in range(len(time)):
+        late = end - time[i]
+        h = plane[i]
+        if late > 0.0 and h >= 0:
+            half = 0.5 * late * late * share[i]
+            at_plane[h] += half * defect[i, 0]
+            add(along, half * (defect[i, 1] + late * defect[i, 2] / 3.0), normals[h])
+    moved[:] = 0.0
+    for c in range(len(along)):
+        add(moved, along[c], covariance[c])
+    for h in range(len(size)):
+        if at_plane[h] != 0.0:
+            add(moved, size[h] ** 2 * at_plane[h], normals[h])
+    return np.sqrt(dot(moved, moved))
+
+
+@njit(cache=True, error_model="numpy")
+def cut_length(time, plane, share, defect, normals, size, covariance, length, allowed):
+    """The longest length at which the defect of the events before it is at most what is allowed.
+
+    After an event at t the residual's series is wrong by a defect that grows like (tau - t); its
+    integral moves the neurons, by X^T X along the normal and by the examples of the hyperplane.
+    """
+    q = normals.shape[1]
+    at_plane = np.empty(len(normals))
+    along = np.empty(q)
+    moved = np.empty(q)
+    if _defect(
+        length, time, plane, share, defect, normals, size, covariance, at_plane, along, moved
+    ) <= allowed:  # fmt: skip
+        return length
+    low, high = 0.0, length
+    for _ in range(24):
+        middle = 0.5 * (low + high)
+        if _defect(
+            middle, time, plane, share, defect, normals, size, covariance, at_plane, along, moved
+        ) <= allowed:  # fmt: skip
+            low = middle
+        else:
+            high = middle
+    return low

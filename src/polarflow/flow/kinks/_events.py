@@ -1,0 +1,352 @@
+"""Events of one neuron along polynomials: which comes first, what it changes, what it costs."""
+
+import numpy as np
+from numba import njit
+
+from ._patterns import (
+    BRANCHED,
+    CAPPED,
+    CROSSED,
+    FAST,
+    HIT,
+    KINK_WIDTH,
+    LEAVE,
+    NONE,
+    OFF,
+    ON,
+    REST,
+    REST_ON,
+    SLID,
+    SLIDE,
+    TURN,
+    WAKE,
+    add,
+    branch_side,
+    dependent_kinks,
+    dot,
+    meet_kink,
+    settle,
+)
+
+
+@njit(cache=True, error_model="numpy")
+def first_root(c, order, length, width):
+    """The first tau in [0, length] at which sum_i c_i tau^i + width falls below zero, or inf.
+
+    Marches by steps that a bound on the second derivative proves free of roots, which converges
+    to a simple root like Newton's method, from the left.
+    """
+    curvature = 0.0
+    power = 1.0
+    for i in range(2, order + 1):
+        curvature += i * (i - 1) * abs(c[i]) * power
+        power *= length
+    t = 0.0
+    for _ in range(200):
+        f = c[order]
+        df = 0.0
+        for i in range(order - 1, -1, -1):
+            df = df * t + f
+            f = f * t + c[i]
+        f += width
+        if t == 0.0 and f < 0.0:
+            if df < 0.0:
+                return 0.0
+            f = 0.0
+        if f <= 1e-3 * width and df < 0.0:
+            return t
+        denominator = np.sqrt(df * df + 2.0 * curvature * max(f, 0.0)) - df
+        if denominator <= 0.0:
+            return np.inf
+        if f <= 0.0:
+            # At the start on the wrong side by rounding, and leaving it.
+            step = max(2.0 * df / curvature, 0.0) if curvature > 0.0 else np.inf
+        else:
+            step = 2.0 * f / denominator
+        t += step
+        if t >= length:
+            return np.inf
+    return t
+
+
+@njit(cache=True, error_model="numpy")
+def evaluate(c, order, t):
+    """The polynomial sum_i c_i t^i."""
+    s = c[order]
+    for i in range(order - 1, -1, -1):
+        s = s * t + c[i]
+    return s
+
+
+@njit(cache=True, error_model="numpy")
+def rate_of(c, order, t):
+    """The derivative of a polynomial."""
+    s = 0.0
+    for i in range(order, 0, -1):
+        s = s * t + i * c[i]
+    return s
+
+
+@njit(cache=True, error_model="numpy")
+def leaving_bounds(slide, h, order, degree, multiplier, jump, output, low, high):
+    """What a sliding multiplier lacks to its bound on the off and on the on side, as polynomials.
+
+    Both are positive inside. With one output they are taken without the factor a, whose sign
+    changes in an event of its own. **Returns** their degree.
+    """
+    if output.shape[1] == 1:
+        sign = 1.0 if jump[0, h, 0] >= 0.0 else -1.0
+        for i in range(degree + 1):
+            low[i] = sign * multiplier[i, slide, 0]
+            high[i] = sign * (jump[i, h, 0] - multiplier[i, slide, 0])
+        return degree
+    low[: order + 1] = 0.0
+    high[: order + 1] = 0.0
+    for i in range(degree + 1):
+        for b in range(order + 1 - i):
+            for o in range(output.shape[1]):
+                low[i + b] -= multiplier[i, slide, o] * output[b, o]
+                high[i + b] -= (jump[i, h, o] - multiplier[i, slide, o]) * output[b, o]
+    return order
+
+
+@njit(cache=True, error_model="numpy")
+def leaving_event(
+    side, order, degree, multiplier, jump, output, length, slack, coefficient, other
+):
+    """The first time at which a sliding kink lets go, its hyperplane and kind."""
+    time, plane, kind = np.inf, -1, NONE
+    slide = -1
+    for h in range(len(side)):
+        if side[h] != SLIDE:
+            continue
+        slide += 1
+        top = leaving_bounds(
+            slide, h, order, degree, multiplier, jump, output, coefficient, other
+        )
+        width = slack + 1e-12 * (abs(coefficient[0]) + abs(other[0]))
+        for bound in range(2):
+            c = coefficient if bound == 0 else other
+            total = 0.0
+            power = 1.0
+            for i in range(1, top + 1):
+                power *= length
+                total += abs(c[i]) * power
+            if c[0] + width > total:
+                continue
+            t = first_root(c, top, length, width)
+            if t < time:
+                time, plane, kind = t, h, LEAVE
+    if slide >= 0 and output.shape[1] == 1:
+        sign = 1.0 if output[0, 0] > 0.0 else -1.0
+        total = 0.0
+        power = 1.0
+        for i in range(order + 1):
+            coefficient[i] = sign * output[i, 0]
+            if i > 0:
+                power *= length
+                total += abs(coefficient[i]) * power
+        if coefficient[0] <= total:
+            t = first_root(coefficient, order, length, 1e-14)
+            if t < time:
+                time, plane, kind = t, -1, TURN
+    return time, plane, kind
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def first_event(
+    side, z, normals, weight, output, order, multiplier, jump, degree, length, noise, slack,
+    coefficient, other,
+):  # fmt: skip
+    """The first event of a neuron in [0, length]: its time, hyperplane and kind.
+
+    `z` holds w.e for all hyperplanes at time zero. The weight is a polynomial of the given order,
+    multipliers and forces of the given degree. A multiplier may pass its bound by `slack` before
+    the neuron leaves its slide: what D is off by then is too small to matter, and rounding doesn't
+    make it leave and return.
+    """
+    p, q = normals.shape
+    motion = 0.0
+    power = 1.0
+    for i in range(1, order + 1):
+        power *= length
+        t = 0.0
+        for c in range(q):
+            t += weight[i, c] ** 2
+        motion += np.sqrt(t) * power
+    time, plane, kind = leaving_event(
+        side, order, degree, multiplier, jump, output, length, slack, coefficient, other
+    )
+    if motion == 0.0:
+        return time, plane, kind
+    for h in range(p):
+        if side[h] == SLIDE:
+            continue
+        rest = side[h] == REST or side[h] == REST_ON
+        sign = -1.0 if side[h] < 0 else 1.0
+        if not rest and sign * z[h] + KINK_WIDTH > motion:
+            continue
+        total = 0.0
+        power = 1.0
+        coefficient[0] = sign * z[h]
+        for i in range(1, order + 1):
+            t = 0.0
+            for c in range(q):
+                t += normals[h, c] * weight[i, c]
+            coefficient[i] = sign * t
+            power *= length
+            total += abs(t) * power
+        if rest:
+            if total > 1e-11 * motion + noise * length and time > 0.0:
+                time, plane, kind = 0.0, h, WAKE
+            continue
+        if coefficient[0] + KINK_WIDTH > total:
+            continue
+        t = first_root(coefficient, order, length, KINK_WIDTH)
+        if t < time:
+            time, plane, kind = t, h, HIT
+    return time, plane, kind
+
+
+@njit(cache=True, error_model="numpy")
+def change_pattern(
+    side, plane, kind, a, w, normals, on, jump, force, multiplier, branching, counts
+):
+    """Apply an event to a neuron's pattern.
+
+    `on` and `jump` (p, C) are the hyperplanes' forces of the moment, `force` (C, q) is D with the
+    sliding kinks counted as off and not projected, `multiplier` (slides, C) what projects it.
+    `counts` gathers crossings, slides and branchings. **Returns** False if a cap was met.
+    """
+    p, q = normals.shape
+    outputs = len(a)
+    if kind == TURN:
+        for h in range(p):
+            if side[h] == SLIDE:
+                side[h] = branch_side(branching)
+                counts[2] += 1
+        return True
+    velocity = np.zeros(q)
+    for o in range(outputs):
+        add(velocity, a[o], force[o])
+    if kind == WAKE:
+        # The velocity of the projected D tells to which side.
+        t = dot(velocity, normals[plane])
+        i = 0
+        for h in range(p):
+            if side[h] == SLIDE:
+                s = 0.0
+                for o in range(outputs):
+                    s += a[o] * multiplier[i, o]
+                t += s * dot(normals[h], normals[plane])
+                i += 1
+        if side[plane] == REST and t < 0.0:
+            side[plane] = OFF
+            return True
+        if side[plane] == REST_ON and t > 0.0:
+            side[plane] = ON
+            return True
+    pull_on = np.empty(p)
+    pull_off = np.empty(p)
+    for h in range(p):
+        t = 0.0
+        s = 0.0
+        for o in range(outputs):
+            t += a[o] * on[h, o]
+            s += a[o] * jump[h, o]
+        pull_on[h] = t
+        pull_off[h] = t - s
+    if kind == LEAVE:
+        candidate = np.zeros(p, np.bool_)
+        held = 0
+        for h in range(p):
+            candidate[h] = side[h] == SLIDE or side[h] == REST_ON
+            if candidate[h]:
+                held += 1
+        if held > 1 and dependent_kinks(side, candidate, w, normals):
+            for h in range(p):
+                if candidate[h]:
+                    add(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
+            outcome = settle(side, candidate, normals, pull_on, pull_off, velocity)
+            counts[2] += outcome == BRANCHED
+            return outcome != CAPPED
+        i = 0
+        for h in range(plane):
+            if side[h] == SLIDE:
+                i += 1
+        nu = 0.0
+        for o in range(outputs):
+            nu += a[o] * multiplier[i, o]
+        side[plane] = OFF if abs(nu) <= abs(nu - (pull_on[plane] - pull_off[plane])) else ON
+        return True
+    add(velocity, -(pull_on[plane] if side[plane] > 0 else pull_off[plane]), normals[plane])
+    for h in range(p):
+        if side[h] == SLIDE and h != plane:
+            add(velocity, -pull_off[h], normals[h])
+    outcome = meet_kink(side, plane, w, normals, pull_on, pull_off, velocity)
+    if outcome == CROSSED:
+        counts[0] += 1
+    elif outcome == SLID:
+        counts[1] += 1
+    elif outcome == BRANCHED:
+        counts[2] += 1
+    return outcome != CAPPED
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def event_defect(
+    side, plane, kind, time, normals, weight, output, order, multiplier, jump, degree, coefficient,
+    other, defect,
+):  # fmt: skip
+    """What the residual's series lacks after an event, as multiples of a neuron's share.
+
+    `defect` gets the jumps of h' on the examples of the hyperplane (its slope there changes), of
+    the velocity w' times a along the normal, and of the latter's derivative. With several outputs
+    they are sizes without a sign.
+    """
+    outputs = output.shape[1]
+    defect[:] = 0.0
+    size = 0.0
+    for o in range(outputs):
+        size += evaluate(output[:, o], order, time) ** 2
+    if kind == LEAVE:
+        slide = 0
+        for h in range(plane):
+            if side[h] == SLIDE:
+                slide += 1
+        top = leaving_bounds(
+            slide, plane, order, degree, multiplier, jump, output, coefficient, other
+        )
+        low = evaluate(coefficient, top, time)
+        high = evaluate(other, top, time)
+        rate = rate_of(coefficient if low < high else other, top, time)
+        if outputs > 1:
+            defect[2] = np.sqrt(size) * abs(rate)
+        else:
+            sign = 1.0 if jump[0, plane, 0] >= 0.0 else -1.0
+            defect[2] = size * rate * (sign if low < high else -sign)
+    elif kind == HIT:
+        q = normals.shape[1]
+        for i in range(order + 1):
+            t = 0.0
+            for c in range(q):
+                t += normals[plane, c] * weight[i, c]
+            coefficient[i] = t
+        crossing = rate_of(coefficient, order, time)
+        pull = 0.0
+        force = 0.0
+        for o in range(outputs):
+            a = evaluate(output[:, o], order, time)
+            f = evaluate(jump[:, plane, o], degree, time)
+            pull += a * f
+            force += f * f
+        if outputs > 1:
+            defect[0] = np.sqrt(size) * abs(crossing)
+            defect[1] = size * np.sqrt(force)
+            return
+        a = evaluate(output[:, 0], order, time)
+        turn = pull if side[plane] < 0 else -pull
+        if turn * crossing < 0.0 and abs(turn) > abs(crossing):
+            turn = -crossing
+        defect[0] = a * abs(crossing)
+        defect[1] = a * turn

@@ -1,0 +1,133 @@
+"""The field at a state: predictions, velocities by pattern, the gradient; all in compiled loops."""
+
+import numpy as np
+from numba import njit
+
+from ._patterns import FAST, add, dot, plane_forces, project_force, pseudo_inverse
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def predict(z, a, share, plane, plus, minus, prediction):
+    """The network's values (n, C) from w.e of all neurons (m, p) and their shares."""
+    m, p = z.shape
+    outputs = a.shape[1]
+    on_value = np.zeros((p, outputs))
+    value = np.zeros((p, outputs))
+    for j in range(m):
+        if share[j] == 0.0:
+            continue
+        for o in range(outputs):
+            t = share[j] * a[j, o]
+            for h in range(p):
+                v = t * z[j, h]
+                value[h, o] += v
+                on_value[h, o] += v if z[j, h] > 0.0 else 0.0
+    plane_values(on_value, value, plane, plus, minus, prediction)
+
+
+@njit(cache=True, error_model="numpy")
+def plane_values(on_value, value, plane, plus, minus, prediction):
+    """Predictions from the sums of a z over all neurons, and over those on the on side."""
+    for k in range(len(prediction)):
+        h = plane[k]
+        for o in range(prediction.shape[1]):
+            if h >= 0:
+                on = on_value[h, o]
+                prediction[k, o] = plus[k] * on + minus[k] * (value[h, o] - on)
+            else:
+                prediction[k, o] = 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def group_forces(active, on, jump, normals, force):
+    """D (G, C, q) of every pattern, `active` (G, p) being 1 where it is on: not projected."""
+    groups = len(active)
+    p, q = normals.shape
+    scaled = np.empty((p, q))
+    common = np.empty(q)
+    product = np.empty((groups, q))
+    for o in range(on.shape[1]):
+        common[:] = 0.0
+        for h in range(p):
+            off = on[h, o] - jump[h, o]
+            if off != 0.0:
+                add(common, off, normals[h])
+            for c in range(q):
+                scaled[h, c] = jump[h, o] * normals[h, c]
+        np.dot(active, scaled, product)
+        for g in range(groups):
+            for c in range(q):
+                force[g, o, c] = product[g, c] + common[c]
+
+
+@njit(cache=True, error_model="numpy")
+def velocities(active, group_side, residual, normals, plane, plus, minus, force):
+    """D (G, C, q) of every pattern at a residual (n, C), projected on sliding kinks."""
+    groups, p = group_side.shape
+    outputs = residual.shape[1]
+    on = np.empty((p, outputs))
+    jump = np.empty((p, outputs))
+    plane_forces(residual, plane, plus, minus, on, jump)
+    group_forces(active, on, jump, normals, force)
+    most = max(1, min(normals.shape))
+    inverse = np.empty((most, normals.shape[1]))
+    mu = np.empty((most, outputs))
+    for g in range(groups):
+        slides = pseudo_inverse(group_side[g], normals, inverse)
+        project_force(group_side[g], normals, inverse, slides, force[g], mu)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def gradient(group, w, a, share, force):
+    """The squared norm of the gradient, and the largest rate a.Dw of any neuron of norm sqrt 2."""
+    total = 0.0
+    fastest = 0.0
+    for j in range(len(group)):
+        square = 0.0
+        growth = 0.0
+        q = w.shape[1]
+        for c in range(q):
+            v = 0.0
+            for o in range(a.shape[1]):
+                v += a[j, o] * force[group[j], o, c]
+            square += v * v
+        for o in range(a.shape[1]):
+            t = dot(w[j], force[group[j], o])
+            square += t * t
+            growth += a[j, o] * t
+        total += share[j] * square
+        fastest = max(fastest, growth)
+    return total, fastest
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def normalise(w, a, log_scale, zero, balanced, log_across, log_imbalance, imbalance_sign, out):
+    """Scale weights to |a|^2 + |w|^2 = 2, in place, and |a| = |w| where it must hold.
+
+    **Returns** the largest relative change of |a|^2 - |w|^2; `out` gets the new log scales.
+    """
+    drift = 0.0
+    q, outputs = w.shape[1], a.shape[1]
+    for j in range(len(w)):
+        out[j] = log_scale[j]
+        if zero[j]:
+            continue
+        inside = dot(w[j], w[j])
+        if log_across[j] > -np.inf:
+            inside += np.exp(2.0 * (log_across[j] - log_scale[j]))
+        outer = dot(a[j], a[j])
+        size = np.sqrt(0.5 * (inside + outer))
+        part = size
+        gap = outer - inside
+        if balanced[j]:
+            size = np.sqrt(inside)
+            part = np.sqrt(outer)
+        else:
+            gap -= imbalance_sign[j] * np.exp(log_imbalance[j] - 2.0 * log_scale[j])
+        drift = max(drift, abs(gap) / (inside + outer))
+        for c in range(q):
+            w[j, c] /= size
+        for o in range(outputs):
+            a[j, o] /= part
+        out[j] += np.log(size)
+    return drift

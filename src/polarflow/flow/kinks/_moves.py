@@ -1,0 +1,207 @@
+"""How all neurons move in a window or a jump: states at any offset inside it are cheap.
+
+Offsets count the time in which neurons move under the residual scaled by exp(-unit):
+d tau = exp(unit) dt.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy import ndarray
+
+from ._jump import jump_states
+from ._particles import particles
+from ._state import Field, KinkState
+from ._window import event_counts, window_prediction, window_states
+
+if TYPE_CHECKING:
+    from ._engine import KinkExactEngine
+
+
+class Segments:
+    """Room for what happens to neurons between events; one array for each thing, grown together.
+
+    **Arguments:**
+
+    - `shapes`: name, shape of one segment's part, and type of each array.
+    """
+
+    def __init__(self, room: int, shapes: tuple[tuple[str, tuple[int, ...], type], ...]) -> None:
+        self.shapes = shapes
+        self.bytes = sum(
+            int(np.prod(shape)) * np.dtype(kind).itemsize for _, shape, kind in shapes
+        )
+        self.room = 0
+        self.resize(room)
+
+    def resize(self, room: int) -> None:
+        """Empty arrays for so many segments."""
+        self.room = room
+        self.arrays: dict[str, ndarray] = {
+            name: np.empty((room, *shape), kind) for name, shape, kind in self.shapes
+        }
+
+    def trim(self, used: int) -> None:
+        """Give back what is not used."""
+        if 2 * used < self.room:
+            self.arrays = {name: array[:used].copy() for name, array in self.arrays.items()}
+
+    def __getitem__(self, name: str) -> ndarray:
+        return self.arrays[name]
+
+
+class JumpSegments(Segments):
+    """The segments of a jump, and the changes of patterns at their ends."""
+
+    def __init__(self, room: int, planes: int, dimension: int) -> None:
+        self._count = planes
+        super().__init__(
+            room,
+            (
+                ("start", (), float), ("w", (dimension,), float), ("a", (), float),
+                ("scale", (), float), ("unit", (dimension,), float), ("size", (), float),
+                ("counts", (3,), np.int64), ("change", (), np.int64),
+            ),
+        )  # fmt: skip
+
+    def resize(self, room: int) -> None:
+        """Empty arrays for so many segments."""
+        super().resize(room)
+        self.planes = np.empty(2 * room + 2 * self._count, np.int64)
+        self.sides = np.empty(2 * room + 2 * self._count, np.int8)
+
+
+class Parts:
+    """The particles of a state: see `_particles.py`."""
+
+    def __init__(self, state: KinkState, field: Field) -> None:
+        with np.errstate(under="ignore"):
+            self.share = np.exp(2.0 * state.log_scale)
+        self.group_side = np.ascontiguousarray(state.side[field.member])
+        self.active = (self.group_side > 0).astype(float)
+        (
+            self.first, self.mix, self.lumped, self.k, self.w, self.a, self.particle_share,
+            self.particle_group,
+        ) = particles(field.group, len(field.member), state.w, state.a, self.share)  # fmt: skip
+
+
+class Move:
+    """A proposed advance of all neurons from one state."""
+
+    def __init__(
+        self, engine: "KinkExactEngine", state: KinkState, unit: float, length: float
+    ) -> None:
+        self.engine = engine
+        self.state = state
+        self.unit = unit
+        self.length = length
+        self.drift = 0.0
+
+    def offsets(self, samples: int) -> ndarray:
+        """Offsets at which the window is worth recording."""
+        return np.linspace(0.0, self.length, samples + 1)[1:]
+
+    def states(self, offsets: ndarray) -> list[KinkState]:
+        """States at increasing positive offsets, the last at most the length."""
+        return [self._at(float(offset)) for offset in offsets]
+
+    def accept(self, offset: float) -> None:
+        """Count what happened up to an offset as done."""
+        counts = np.zeros(4, np.int64)
+        self._count(offset, counts)
+        self.engine.note(counts, self.drift)
+
+    def _time(self, offset: float) -> tuple[float, float]:
+        if self.unit == 0.0:
+            time = self.state.time + offset
+            return time, float(np.log(time)) if time > 0.0 else -np.inf
+        log_time = float(np.logaddexp(self.state.log_time, np.log(offset) - self.unit))
+        with np.errstate(over="ignore"):
+            return float(np.exp(log_time)), log_time
+
+    def _at(self, offset: float) -> KinkState:
+        raise NotImplementedError
+
+    def _count(self, offset: float, counts: ndarray) -> None:
+        raise NotImplementedError
+
+
+class Window(Move):
+    """All neurons by the series of their particles, or by the segments of their rides."""
+
+    def __init__(self, engine, state, unit, length, group, parts, series, segments):
+        super().__init__(engine, state, unit, length)
+        self.group = group
+        self.parts = parts
+        self.series = series
+        self.segments = segments
+
+    def predictions(self, offsets: ndarray) -> ndarray:
+        """Predictions (T, n, C) at offsets, at a cost of the patterns and the events."""
+        engine, parts, planes = self.engine, self.parts, self.engine.planes
+        base, count, room = self.segments
+        weight, output, order = self.series
+        riders = np.nonzero(count)[0]
+        result = np.empty((len(offsets), *engine.label.shape))
+        for offset, prediction in zip(offsets, result, strict=True):
+            window_prediction(
+                offset, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
+                parts.k, weight, output, order, parts.particle_share, parts.particle_group,
+                parts.share, base, count, room["start"], room["side"], room["w"], room["a"],
+                room["order"], planes.normals, planes.plane, planes.plus, planes.minus, prediction,
+            )  # fmt: skip
+        return result
+
+    def _at(self, offset: float) -> KinkState:
+        engine, state, parts = self.engine, self.state, self.parts
+        side = np.empty_like(state.side)
+        w, a = np.empty_like(state.w), np.empty_like(state.a)
+        weight, output, order = self.series
+        base, count, room = self.segments
+        window_states(
+            offset, self.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k,
+            weight, output, order, base, count,
+            room["start"], room["side"], room["w"], room["a"], room["order"], side, w, a,
+        )  # fmt: skip
+        scale, drift = engine.normalise(w, a, state.log_scale)
+        if offset == self.length:
+            self.drift = drift
+        return KinkState(*self._time(offset), side, w, a, scale)
+
+    def _count(self, offset: float, counts: ndarray) -> None:
+        base, count, room = self.segments
+        event_counts(offset, base, count, room["start"], room["counts"], counts)
+
+
+class Jump(Move):
+    """The neurons that move, in closed form while the residual is constant."""
+
+    def __init__(self, engine, state, unit, length, fastest, segments):
+        super().__init__(engine, state, unit, length)
+        self.fastest = fastest
+        self.segments = segments
+
+    def offsets(self, samples: int) -> ndarray:
+        """A jump moves most at its beginning."""
+        even = np.linspace(0.0, self.length, max(samples, 13))[1:]
+        if not (np.isfinite(self.length) and self.fastest > 0.0):
+            return even
+        first = min(0.05 / self.fastest, 0.5 * self.length)
+        return np.unique(np.concatenate([np.geomspace(first, self.length, 24)[:-1], even]))
+
+    def _at(self, offset: float) -> KinkState:
+        engine, state = self.engine, self.state
+        base, count, room = self.segments
+        side = np.empty_like(state.side)
+        w, a = np.empty_like(state.w), np.empty_like(state.a)
+        scale = np.empty_like(state.log_scale)
+        jump_states(
+            offset, state.side, *engine.constants, base, count, room["start"], room["w"],
+            room["a"], room["scale"], room["unit"], room["size"], room["change"],
+            room.planes, room.sides, side, w, a, scale,
+        )  # fmt: skip
+        return KinkState(*self._time(offset), side, w, a, scale)
+
+    def _count(self, offset: float, counts: ndarray) -> None:
+        base, count, room = self.segments
+        event_counts(offset, base, count, room["start"], room["counts"], counts)

@@ -1,0 +1,187 @@
+"""Taylor series of particles and of the residual, with frozen patterns.
+
+The series are those of particles (`_particles.py`); every neuron is a combination of them.
+"""
+
+import numpy as np
+from numba import njit
+
+from ._field import group_forces, plane_values
+from ._motion import extend_neuron
+from ._patterns import FAST, SLIDE, add, dot, plane_forces, project_force, pseudo_inverse
+from ._residual import extend_residual
+
+
+@njit(cache=True, error_model="numpy")
+def sliding_inverses(group_side, normals):
+    """The pseudo-inverses of every pattern's sliding kinks, and their numbers."""
+    groups, p = group_side.shape
+    slides = np.zeros(groups, np.int64)
+    most = 1
+    for g in range(groups):
+        count = 0
+        for h in range(p):
+            if group_side[g, h] == SLIDE:
+                count += 1
+        most = max(most, count)
+    inverse = np.empty((groups, most, normals.shape[1]))
+    for g in range(groups):
+        slides[g] = pseudo_inverse(group_side[g], normals, inverse[g])
+    return slides, inverse
+
+
+@njit(cache=True, error_model="numpy")
+def force_order(
+    i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+    on, jump, raw, force, multiplier,
+):  # fmt: skip
+    """Coefficient i of all that a residual's coefficient i gives: the D of every pattern."""
+    plane_forces(residual[i], plane, plus, minus, on[i], jump[i])
+    group_forces(active, on[i], jump[i], normals, raw[i])
+    for g in range(len(group_side)):
+        force[g, i] = raw[i, g]
+        project_force(
+            group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i]
+        )
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def add_moment(i, share, weight, output, moment):
+    """Add to a group's (C, q) sums of a w the coefficient i of one particle's."""
+    q = weight.shape[1]
+    for o in range(output.shape[1]):
+        for b in range(i + 1):
+            t = share * output[b, o]
+            for c in range(q):
+                moment[o, c] += t * weight[i - b, c]
+
+
+@njit(cache=True, error_model="numpy")
+def prediction_order(active, moment, normals, plane, plus, minus, prediction):
+    """Predictions from the sums of a w (C, G, q) over the particles of each group."""
+    outputs, groups, q = moment.shape
+    p = len(normals)
+    on_value = np.empty((p, outputs))
+    value = np.empty((p, outputs))
+    by_plane = np.empty((p, q))
+    total = np.empty(q)
+    for o in range(outputs):
+        np.dot(active.T, moment[o], by_plane)
+        total[:] = 0.0
+        for g in range(groups):
+            add(total, 1.0, moment[o, g])
+        for h in range(p):
+            on_value[h, o] = dot(by_plane[h], normals[h])
+            value[h, o] = dot(total, normals[h])
+    plane_values(on_value, value, plane, plus, minus, prediction)
+
+
+@njit(cache=True, error_model="numpy")
+def coupled_series(
+    particle_w, particle_a, particle_share, particle_group, group_side, active, kind, label,
+    factor, unit, residual, normals, plane, plus, minus, tolerance, cap, weight, output, on, jump,
+    raw, force, multiplier,
+):  # fmt: skip
+    """Taylor coefficients of every particle and of the residual, and how far they reach.
+
+    Orders are added while they lengthen the step in proportion to their work, or until the step
+    reaches `cap`. `residual[0]` holds the residual divided by exp(unit) on entry, `particle_share`
+    the factor exp(2 log scale) of each particle in the output.
+
+    **Returns** the order used and the length of the step whose truncation error is below the
+    tolerance, for the residual relative to its largest entry and for each particle relative to it.
+    """
+    count, q = particle_w.shape
+    groups, p = group_side.shape
+    n, outputs = residual.shape[1:]
+    top = residual.shape[0] - 1
+    slides, inverse = sliding_inverses(group_side, normals)
+    size = max(np.abs(residual[0]).max(), 1e-300)
+    for j in range(count):
+        weight[j, 0] = particle_w[j]
+        output[j, 0] = particle_a[j]
+    moment = np.empty((outputs, groups, q))
+    own = np.empty((outputs, q))
+    prediction = np.empty((top + 1, n, outputs))
+    rate = np.empty((top + 1, n, outputs))
+    idle = np.zeros(groups, np.bool_)
+    for g in range(groups):
+        idle[g] = not np.any(active[g]) and not np.any(minus)
+    best_order, best_reach, best_pace = 0, 0.0, 0.0
+    previous = 0.0
+    for i in range(top):
+        force_order(
+            i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+            on, jump, raw, force, multiplier,
+        )  # fmt: skip
+        largest = 0.0
+        moment[:] = 0.0
+        for j in range(count):
+            g = particle_group[j]
+            if idle[g]:
+                weight[j, i + 1] = 0.0
+                output[j, i + 1] = 0.0
+                continue
+            extend_neuron(i, i, force[g], weight[j], output[j])
+            for c in range(q):
+                largest = max(largest, abs(weight[j, i + 1, c]))
+            for o in range(outputs):
+                largest = max(largest, abs(output[j, i + 1, o]))
+            if particle_share[j] > 0.0:
+                own[:] = 0.0
+                add_moment(i + 1, particle_share[j], weight[j], output[j], own)
+                for o in range(outputs):
+                    add(moment[o, g], 1.0, own[o])
+        prediction_order(active, moment, normals, plane, plus, minus, prediction[i + 1])
+        extend_residual(kind, i, prediction, label, factor, unit, residual, rate)
+        largest = max(largest, np.abs(residual[i + 1]).max() / size)
+        now = (tolerance / largest) ** (1.0 / (i + 1)) if largest > 0.0 else np.inf
+        reach = min(now, previous) if i > 0 else 0.0
+        previous = now
+        if i < 3:
+            continue
+        if reach >= cap:
+            best_order, best_reach = i + 1, cap
+            break
+        pace = 0.85 * reach / (i + 3.0)
+        if pace > best_pace:
+            best_order, best_reach, best_pace = i + 1, 0.85 * reach, pace
+        elif i + 1 > best_order + 3:
+            break
+    force_order(
+        best_order, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+        on, jump, raw, force, multiplier,
+    )  # fmt: skip
+    return best_order, best_reach
+
+
+@njit(cache=True, error_model="numpy")
+def given_series(
+    particle_w, particle_a, particle_group, group_side, active, residual, length, normals, plane,
+    plus, minus, tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
+):  # fmt: skip
+    """Taylor series of every particle along a given residual; marks those it doesn't reach for."""
+    slides, inverse = sliding_inverses(group_side, normals)
+    order = weight.shape[1] - 1
+    degree = residual.shape[0] - 1
+    for i in range(degree + 1):
+        force_order(
+            i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+            on, jump, raw, force, multiplier,
+        )  # fmt: skip
+    for j in range(len(particle_w)):
+        weight[j] = 0.0
+        output[j] = 0.0
+        weight[j, 0] = particle_w[j]
+        output[j, 0] = particle_a[j]
+        power = 1.0
+        last = 0.0
+        small = 0
+        for i in range(order):
+            extend_neuron(i, degree, force[particle_group[j]], weight[j], output[j])
+            power *= length
+            last = max(np.abs(weight[j, i + 1]).max(), np.abs(output[j, i + 1]).max()) * power
+            small = small + 1 if last <= 0.03 * tolerance else 0
+            if small > degree:
+                break
+        must_ride[j] = last > tolerance
