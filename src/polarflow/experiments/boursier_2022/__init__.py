@@ -1,10 +1,13 @@
-"""Figures 2 to 5 of Boursier, Pillaud-Vivien & Flammarion (2022), arXiv:2206.00939v3."""
+"""Figures 2 to 7 of Boursier, Pillaud-Vivien & Flammarion (2022), arXiv:2206.00939v3."""
 
 from typing import Any
 
 from .._base import Experiment
 from . import _drawing as drawing
 from . import _five_points as five_points
+from . import _high_dimension as high_dimension
+from . import _high_dimension_claims as high_claims
+from . import _high_dimension_drawing as high_drawing
 from . import _lazy as lazy
 from . import _two_point_loss as two_point_loss
 from . import _two_points as two_points
@@ -45,5 +48,23 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         setting=lazy.SETTING,
         claims=lazy.CLAIMS,
         draw=drawing.lazy_states,
+    ),
+    Experiment(
+        name="orthogonal-relu-fig6",
+        title="nearly orthogonal data in high dimension: two clusters grow in turn",
+        paper=f"{PAPER}, figure 6",
+        setting=high_dimension.SETTING,
+        claims=high_claims.STATES,
+        draw=high_drawing.states,
+        deviations=high_claims.DEVIATIONS,
+    ),
+    Experiment(
+        name="orthogonal-relu-fig7",
+        title="nearly orthogonal data in high dimension: loss and principal components",
+        paper=f"{PAPER}, figure 7",
+        setting=high_dimension.SETTING,
+        claims=high_claims.LOSS,
+        draw=high_drawing.loss_and_variance,
+        deviations=high_claims.DEVIATIONS,
     ),
 )
