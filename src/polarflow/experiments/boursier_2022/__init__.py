@@ -56,7 +56,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         setting=high_dimension.SETTING,
         claims=high_claims.STATES,
         draw=high_drawing.states,
-        deviations=high_claims.DEVIATIONS,
+        deviations=high_claims.STATE_DEVIATIONS,
     ),
     Experiment(
         name="orthogonal-relu-fig7",
@@ -65,6 +65,6 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         setting=high_dimension.SETTING,
         claims=high_claims.LOSS,
         draw=high_drawing.loss_and_variance,
-        deviations=high_claims.DEVIATIONS,
+        deviations=high_claims.LOSS_DEVIATIONS,
     ),
 )
