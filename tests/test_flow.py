@@ -429,3 +429,24 @@ def test_the_gradient_at_a_vanishing_start_is_known_in_logs() -> None:
     assert start.grad_norm[0] == 0.0
     # |grad l| is of the order of the weights' norm times the residual's correlation.
     assert abs(start.log_grad_norm[0] - start.log_param_norm[0]) < 3.0
+
+
+def test_rest_amid_rounding_ends_a_run_whose_stop_is_out_of_reach() -> None:
+    # More examples than neurons can fit: the flow converges, and what moves later is rounding.
+    rng = np.random.default_rng(0)
+    data = pf.Data(rng.standard_normal((12, 2)), rng.standard_normal(12), False, "many")
+    network = pf.TwoLayer(6)
+    problem = pf.problem(data, network, pf.balanced(network, 2, scale=1e-3))
+    by_loss = pf.gradient_flow(problem, stop=pf.Stop(loss=1e-6))
+    assert by_loss.status == "at_rest" and by_loss.work.steps < 200
+    assert by_loss.saddles[-1].time_leave is None
+    late = pf.gradient_flow(problem, stop=pf.Stop(log_time=50.0))
+    assert late.stop_reason == "log_time" and late.final.log_time[0] == 50.0
+    np.testing.assert_allclose(late.final.loss, by_loss.final.loss, rtol=1e-12)
+    np.testing.assert_allclose(late.final.weights(), by_loss.final.weights(), atol=1e-8)
+
+
+def test_a_time_too_early_for_floats_is_the_start() -> None:
+    solution = pf.gradient_flow(two_points(), stop=pf.Stop(log_time=-2000.0))
+    assert solution.stop_reason == "log_time" and solution.final.log_time[0] == -2000.0
+    np.testing.assert_array_equal(solution.final.direction[0], solution.trajectory.direction[0])

@@ -46,6 +46,7 @@ class Made:
     |grad l|^2 = -l' = rest * l.
     """
 
+    rtol = 1e-8
     evaluations = 0.0
 
     def __init__(self, log_loss: Curve, rest: Curve, length: float) -> None:

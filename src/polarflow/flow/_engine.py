@@ -108,6 +108,9 @@ class Window(Protocol[S_co]):
 class Engine(Protocol[S]):
     """Advances one problem; counts what it does."""
 
+    #: The relative tolerance that it keeps.
+    rtol: float
+    #: Field evaluations so far.
     evaluations: float
 
     def initial(self) -> S:

@@ -20,6 +20,8 @@ from ._visits import Visits
 
 #: Below this log loss a picture shows the logarithm of its size.
 _DEEP = 30.0
+#: Before this log time nothing has moved by what a float could tell.
+_DAWN = -700.0
 #: Bytes that snapshots may take.
 _MEMORY = 256e6
 
@@ -96,6 +98,20 @@ class _Run:
         smaller = 0.5 * (self.rest - self.steepest)
         return at.log_escape <= self.first_rate + min(float(np.log(0.01)), smaller)
 
+    def at_rest(self, at: Snapshot) -> bool:
+        """Whether nothing happens any more, to rounding, though the engine may find some noise.
+
+        In as much time again as has passed the loss would fall by less than 2e-3 rtol^2 of itself,
+        and no block grow by a thousandth, after a time in which the fastest could have grown by
+        e^1000: a plateau that the flow will leave has a block that grows faster.
+        """
+        fall = 2.0 * at.log_grad_norm + at.log_time - at.log_loss
+        return (
+            fall <= np.log(2e-3 * self.engine.rtol**2)
+            and at.log_escape + at.log_time <= np.log(1e-3)
+            and self.first_rate + at.log_time >= np.log(1e3)
+        )
+
     def add(self, at: Snapshot) -> None:
         """Keep a snapshot; when there are too many, those are kept that lie evenly on the path."""
         kept = self.record.snapshots
@@ -135,6 +151,9 @@ class _Run:
         record, engine = self.record, self.engine
         start = record.snapshots[-1]
         target = min([*self.wanted[:1], self.end], key=lambda moment: moment.log_time)
+        if self.at_rest(start) or target.log_time < _DAWN:
+            self.stay(start, target)
+            return
         window = engine.advance(start.state, target.log_time)
         if not np.isfinite(window.length):
             self.stay(start, target)
@@ -199,7 +218,7 @@ class _Run:
         return None, ""
 
     def stay(self, at: Snapshot, target: Moment) -> None:
-        """Nothing moves any more: the state is that of any later time."""
+        """Nothing moves, or nothing has moved yet: the state is that of the target as well."""
         if not np.isfinite(target.log_time):
             self.halt(
                 "at_rest",
