@@ -1,6 +1,7 @@
 """Networks with several outputs, and unbalanced starts, from the labels to the pictures."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,62 @@ def test_labels_in_a_spec_may_be_rows(tmp_path: Path) -> None:
         with pytest.raises(pf.PolarflowError) as error:
             load_spec(path, [f"data.y={labels}"])
         assert message in str(error.value)
+
+
+@pytest.mark.parametrize("kinks", [0, 1, 2])
+def test_the_kkt_distance_with_several_outputs_is_least_over_the_multipliers(kinks: int) -> None:
+    from polarflow.ncf import kkt_distance, ncf
+
+    rng = np.random.default_rng(kinks)
+    x, z = rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
+    a, w = rng.standard_normal(2), rng.standard_normal(4)
+    if kinks:
+        q = np.linalg.qr(x[:kinks].T)[0]
+        w -= q @ (q.T @ w)
+    v = np.concatenate([a, w])
+    v /= np.linalg.norm(v)
+    a, w = v[:2], v[2:]
+
+    def distance(multiplier: np.ndarray) -> float:
+        side = (x @ w > 0).astype(float)
+        side[:kinks] = multiplier
+        gradient = np.concatenate([(side * (x @ w)) @ z, (side * (z @ a)) @ x])
+        return float(np.linalg.norm(gradient - (gradient @ v) * v))
+
+    value = np.maximum(x @ w, 0.0) @ (z @ a)
+    np.testing.assert_allclose(ncf(v[None], x, z)[0], value, rtol=1e-12)
+    found = kkt_distance(v[None], x, z)[0]
+    grid = np.linspace(0.0, 1.0, 201)
+    best = min(distance(np.array(m)) for m in product(grid, repeat=kinks))
+    assert found <= best + 1e-12
+    np.testing.assert_allclose(found, best, atol=2e-3 if kinks else 1e-12)
+    # One column of labels is one output.
+    single = np.concatenate([[0.6], w / np.linalg.norm(w) * 0.8])[None]
+    np.testing.assert_allclose(kkt_distance(single, x, z[:, :1]), kkt_distance(single, x, z[:, 0]))
+
+
+def test_a_run_with_several_outputs_from_spec_to_report(command, tmp_path: Path) -> None:
+    from polarflow.store import read_summary, read_trajectory
+
+    path = tmp_path / "flow.toml"
+    path.write_text(
+        "[data]\nx = [[1.0, 0.2], [-0.3, 1.0], [-1.0, -0.9]]\ny = [0, 1, 2]\nbias = true\n"
+        "[network]\nwidth = 15\n[init]\nlog10_scale = -20\n"
+        '[loss]\nkind = "cross_entropy"\n[flow]\nloss = 0.05\n'
+        "[record]\ninputs = [[0.0, 0.0], [1.0, 0.2]]\n"
+    )
+    assert command("run", path, "--out", tmp_path / "out", "--quiet").code == 0
+    summary = read_summary(tmp_path / "out")
+    final = summary["final"]
+    assert final["loss"] == pytest.approx(0.05, rel=1e-7)
+    h = np.array(final["predictions"])
+    assert h.shape == (3, 3) and np.array(final["outputs"]).shape == (2, 3)
+    log_p = h[range(3), range(3)] - np.logaddexp.reduce(h, axis=1)
+    np.testing.assert_allclose(-log_p.mean(), 0.05, rtol=1e-7)
+    np.testing.assert_allclose(final["outputs"][1], h[0], rtol=1e-12)
+    dataset = read_trajectory(tmp_path / "out")
+    assert dataset.prediction.dims == ("time", "example", "component")
+    assert dataset.parameter.values.tolist() == ["a0", "a1", "a2", "w0", "w1", "w2"]
+    assert (tmp_path / "out" / "report.html").exists()
+    figures = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
+    assert figures == {"loss", "log_norms", "alignment", "projection"}

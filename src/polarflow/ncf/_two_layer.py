@@ -14,21 +14,23 @@ ON_KINK = 1e-11
 def ncf(
     direction: Float[ndarray, "m p"],
     x: Float[ndarray, "n d"],
-    residual: Float[ndarray, " n"],
+    residual: Float[ndarray, " n *C"],
     slope: float = 0.0,
 ) -> Float[ndarray, " m"]:
-    """N_z(v) = sum_k z_k a s(w.x_k) for every block v = (a, w), s(t) = max(t, slope*t).
+    """N_z(v) = sum_k (z_k.a) s(w.x_k) for every block v = (a, w), s(t) = max(t, slope*t).
 
     Source: Kumar & Haupt (2024), the neural correlation function with one neuron as network.
     """
-    z = direction[:, 1:] @ x.T
-    return direction[:, 0] * (np.maximum(z, slope * z) @ residual)
+    z = residual.reshape(len(x), -1)
+    a, w = np.split(direction, [z.shape[1]], axis=1)
+    t = w @ x.T
+    return np.einsum("jk,kc,jc->j", np.maximum(t, slope * t), z, a)
 
 
 def kkt_distance(
     direction: Float[ndarray, "m p"],
     x: Float[ndarray, "n d"],
-    residual: Float[ndarray, " n"],
+    residual: Float[ndarray, " n *C"],
     slope: float = 0.0,
 ) -> Float[ndarray, " m"]:
     r"""How far each direction is from a KKT point of the NCF on the unit sphere.
@@ -39,29 +41,35 @@ def kkt_distance(
 
     **Arguments:**
 
-    - `direction`: unit vectors v = (a, w), shape `(m, 1 + d)`.
+    - `direction`: unit vectors v = (a, w), shape `(m, C + d)`.
     - `x`: inputs, shape `(n, d)`.
-    - `residual`: the vector z, shape `(n,)`.
+    - `residual`: the vector z, shape `(n,)`, or `(n, C)` with C outputs.
     - `slope`: of the activation for negative arguments.
     """
-    bent = bends(x, residual, 1, slope)
-    t = direction[:, 1:] @ bent.normal.T
-    on = np.abs(t) <= ON_KINK * np.linalg.norm(direction[:, 1:], axis=1, keepdims=True)
-    side = np.where(on, 0.0, np.where(t > 0, bent.plus, bent.minus))
-    force = bent.smooth + side @ bent.normal
+    z = residual.reshape(len(x), -1)
+    outputs = z.shape[1]
+    # In w alone N_z is that of a = 1 under the numbers z_k.a; with one output they differ by a.
+    one = bends(x, z[:, 0], 1, slope) if outputs == 1 else None
     distance = np.zeros(len(direction))
     for j, v in enumerate(direction):
-        held = np.flatnonzero(on[j])
-        gradient = np.concatenate([[v[1:] @ force[j]], v[0] * force[j]])
-        columns = np.zeros((len(held), len(v)))
-        columns[:, 1:] = v[0] * bent.normal[held]
+        a, w = v[:outputs], v[outputs:]
+        bent = bends(x, z @ a, 1, slope) if one is None else one
+        factor = 1.0 if one is None else a[0]
+        t = bent.normal @ w
+        on = np.abs(t) <= ON_KINK * np.linalg.norm(w)
+        side = np.where(on, 0.0, np.where(t > 0, bent.plus, bent.minus))
+        force = factor * (bent.smooth + side @ bent.normal)
+        h = x @ w
+        gradient = np.concatenate([np.maximum(h, slope * h) @ z, force])
+        columns = np.zeros((int(on.sum()), len(v)))
+        columns[:, outputs:] = factor * bent.normal[on]
         # <v, g> is the same for every g in the subdifferential, by Euler's identity.
         element, _ = least_norm(
             gradient - (gradient @ v) * v,
             columns - (columns @ v)[:, None] * v,
-            bent.normal[held],
-            bent.minus[held],
-            bent.plus[held],
+            bent.normal[on],
+            bent.minus[on],
+            bent.plus[on],
         )
         distance[j] = np.linalg.norm(element)
     return distance

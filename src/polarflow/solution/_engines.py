@@ -30,10 +30,6 @@ def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
         )
     if not isinstance(problem.network, TwoLayer):
         raise PolarflowError(f'network.kind is "{problem.network.kind}"; no engine follows it.')
-    if problem.network.outputs > 1:
-        raise PolarflowError(
-            f"network.outputs is {problem.network.outputs}; the kink-exact engine follows one only."
-        )
     return KinkExactEngine(problem, rtol, branching)
 
 

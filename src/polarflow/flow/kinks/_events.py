@@ -111,9 +111,7 @@ def leaving_bounds(slide, h, order, degree, multiplier, jump, output, low, high)
 
 
 @njit(cache=True, error_model="numpy")
-def leaving_event(
-    side, order, degree, multiplier, jump, output, length, slack, coefficient, other
-):
+def leaving_event(side, order, degree, multiplier, jump, output, length, slack, coefficient, other):
     """The first time at which a sliding kink lets go, its hyperplane and kind."""
     time, plane, kind = np.inf, -1, NONE
     slide = -1
@@ -121,9 +119,7 @@ def leaving_event(
         if side[h] != SLIDE:
             continue
         slide += 1
-        top = leaving_bounds(
-            slide, h, order, degree, multiplier, jump, output, coefficient, other
-        )
+        top = leaving_bounds(slide, h, order, degree, multiplier, jump, output, coefficient, other)
         width = slack + 1e-12 * (abs(coefficient[0]) + abs(other[0]))
         for bound in range(2):
             c = coefficient if bound == 0 else other

@@ -28,9 +28,7 @@ class Segments:
 
     def __init__(self, room: int, shapes: tuple[tuple[str, tuple[int, ...], type], ...]) -> None:
         self.shapes = shapes
-        self.bytes = sum(
-            int(np.prod(shape)) * np.dtype(kind).itemsize for _, shape, kind in shapes
-        )
+        self.bytes = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for _, shape, kind in shapes)
         self.room = 0
         self.resize(room)
 

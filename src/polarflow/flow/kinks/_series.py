@@ -40,9 +40,7 @@ def force_order(
     group_forces(active, on[i], jump[i], normals, raw[i])
     for g in range(len(group_side)):
         force[g, i] = raw[i, g]
-        project_force(
-            group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i]
-        )
+        project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
