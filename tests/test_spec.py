@@ -169,13 +169,32 @@ def test_recorded_inputs_get_the_bias_of_the_data(tmp_path: Path) -> None:
     [
         ("network.width=0", "network.width = 0: must be a whole number of at least 1"),
         ("network.width=2.5", "network.width = 2.5: must be a whole number of at least 1"),
-        ('network.kind="deep"', 'network.kind = "deep": must be "two_layer"'),
+        (
+            'network.kind="depe"',
+            'network.kind = "depe": must be "two_layer", "squared_relu", "deep", "diagonal", '
+            '"convolutional" or "parallel"; did you mean "deep"?',
+        ),
         (
             'network.activation="rleu"',
-            'network.activation = "rleu": must be "relu" or "leaky_relu"; did you mean "relu"?',
+            'network.activation = "rleu": must be "relu", "leaky_relu", "linear", "relu_power" or '
+            '"polynomial"; did you mean "relu"?',
         ),
-        ('network.activation="linear"', 'network.activation = "linear": must be "relu" or "leaky_'),
-        ('init.kind="gaussian"', 'init.kind = "gaussian": must be "balanced"'),
+        ("network.depth=2", 'network.depth = 2: is not a key here; did you mean "width"?; allowed'),
+        ('network={kind="deep"}', "network.widths is missing: must be a list, each a whole number"),
+        ('network={kind="diagonal", depth=1}', "network.depth = 1: must be a whole number of at"),
+        (
+            'network={kind="parallel", networks=[{kind="diagonal"}, {kind="deep", widths=[0]}]}',
+            "network.networks[1].widths[0] = 0: must be a whole number of at least 1",
+        ),
+        (
+            'network={kind="parallel", networks=[{kind="depe"}]}',
+            'network.networks[0].kind = "depe": must be "two_layer", "squared_relu", "deep"',
+        ),
+        (
+            'network={kind="parallel", networks=[{kind="diagonal", width=3}]}',
+            'network.networks[0].width = 3: is not a key here; did you mean "depth"?; allowed',
+        ),
+        ('init.kind="normal"', 'init.kind = "normal": must be "balanced", "dominated", "gaus'),
         ("init.scale=-1", "init.scale = -1: must be a number greater than 0"),
         ("init.scale=nan", "init.scale = nan: must be a number greater than 0"),
         ("init.seed=-1", "init.seed = -1: must be a whole number of at least 0"),
@@ -253,6 +272,14 @@ def test_a_wrong_value_says_what_is_allowed(tmp_path: Path, override: str, messa
             ('network.slope = 0.5: is for activation = "leaky_relu" alone',),
         ),
         (
+            SMALL + "[network]\npower = 2\n",
+            ('network.power = 2: is for activation = "relu_power", "polynomial" or "leaky_relu"',),
+        ),
+        (
+            SMALL + '[network]\nactivation = "polynomial"\n',
+            ('network.power is missing: activation = "polynomial" needs a number of at least 1',),
+        ),
+        (
             SMALL + "[init]\nscale = 1\nlog10_scale = 2\n",
             ("init.scale = 1 and init.log10_scale = 2: exactly one of them is allowed",),
         ),
@@ -328,9 +355,9 @@ def test_the_example_has_every_key_with_its_default() -> None:
     spec = parse_spec(written, "example")
     assert {**spec.given(), "data": written["data"]} == {
         **written,
-        "init": {**written["init"], "seed": 0},
+        "init": {"kind": "balanced", **written["init"], "seed": 0},
     }
-    for key in ("log10_scale", "max_saddles", "slope", "teacher_width", "inputs"):
+    for key in ("log10_scale", "max_saddles", "slope", "teacher_width", "inputs", "depth", "signs"):
         assert f"# {key} = " in example()
 
 
@@ -341,3 +368,64 @@ def test_every_shipped_example_is_a_plan(path: Path) -> None:
 
 def test_the_reference_page_is_the_one_in_docs() -> None:
     assert (ROOT / "docs" / "spec.md").read_text(encoding="utf-8") == reference()
+
+
+def test_networks_of_every_kind(tmp_path: Path) -> None:
+    """The keys become the network that they name; starts other than a file are gaussian."""
+    spec = '[data]\nx = [[1, 2, 3], [4, 5, 6]]\ny = [1, 2]\n[flow]\ntime = 1\n[network]\n'
+
+    def made(text: str, *overrides: str) -> Plan:
+        return plan(tmp_path, spec + text, *overrides)
+
+    found = made('kind = "squared_relu"\nsigns = [1, -1]')
+    assert found.spec.given()["network"]["width"] == 2
+    assert found.spec.init.kind == "gaussian"
+    assert found.problem.network.signs == (1, -1)
+    network = made('kind = "deep"\nwidths = [4, 5]\nfrozen = [2]').problem.network
+    assert network.layers == 3 and network.order == 2 and network.frozen[2].shape == (5, 4)
+    text = 'kind = "deep"\nwidths = [4, 5]\nreadout = "ones"\npower = 2\n'
+    network = made(text + 'activation = ["linear", "relu_power"]').problem.network
+    assert network.order == 4
+    found = made('kind = "diagonal"', "init.kind=balanced", "init.log10_scale=-100")
+    weights = found.problem.initial.weights()
+    np.testing.assert_allclose(weights, 1e-100, rtol=1e-12)
+    text = 'kind = "convolutional"\nimage = [1, 1, 3]\nchannels = [2]\nkernel = 1\npool = 1'
+    assert made(text).problem.initial.direction.shape == (1, 8)
+    text = 'kind = "parallel"\nnetworks = [{kind = "squared_relu", width = 2}, '
+    assert made(text + '{kind = "diagonal"}]').problem.initial.direction.shape == (5, 3)
+    assert made('activation = "polynomial"\npower = 3').problem.network.kind == "two_layer"
+    text = 'kind = "deep"\nwidths = [4]\n'
+    assert "frozen holds all 2 layers" in errors(tmp_path, spec + text + "frozen = [1, 2]")[0]
+    assert "layers are counted from 1" in errors(tmp_path, spec + text + "frozen = [3]")[0]
+
+
+def test_starts_of_other_networks_from_a_file(tmp_path: Path) -> None:
+    """Signs and frozen matrices come from the file; shapes that don't fit are told."""
+    rng = np.random.default_rng(0)
+    base = '[data]\nx = [[1, 2], [3, 4]]\ny = [1, 2]\n[flow]\ntime = 1\n[init]\nfile = "i.npz"\n'
+
+    def save(rows: np.ndarray, **others: np.ndarray) -> None:
+        norm = np.linalg.norm(rows, axis=1)
+        arrays = {"log_norm": np.log(norm), "direction": rows / norm[:, None], **others}
+        np.savez(tmp_path / "i.npz", **arrays)
+
+    u = rng.standard_normal((3, 2))
+    save(u, signs=np.array([1, -1, 1]))
+    problem = plan(tmp_path, base + '[network]\nkind = "squared_relu"\n').problem
+    assert problem.network.width == 3 and problem.network.signs == (1, -1, 1)
+    np.testing.assert_allclose(problem.initial.weights(), u)
+    (message,) = errors(tmp_path, base + '[network]\nkind = "squared_relu"\nwidth = 2\n')
+    assert "network.signs has 3 numbers; 2 are needed" in message
+
+    first, second, last = (rng.standard_normal(s) for s in ((3, 2), (4, 3), (1, 4)))
+    save(np.concatenate([first.ravel(), second.ravel(), last.ravel()])[None, :])
+    text = base + '[network]\nkind = "deep"\nwidths = [3, 4]\nactivation = "linear"\n'
+    whole = plan(tmp_path, text).problem
+    frozen = plan(tmp_path, text + "frozen = [1, 3]\n").problem
+    x = whole.data.x
+    expected = (x @ (last @ second @ first).T)[:, 0]
+    assert frozen.initial.direction.shape == (1, 12)
+    np.testing.assert_allclose(whole.network.predict(whole.initial, x), expected)
+    np.testing.assert_allclose(frozen.network.predict(frozen.initial, x), expected)
+    (message,) = errors(tmp_path, text.replace("[3, 4]", "[3, 5]"))
+    assert "directions have shape (1, 22)" in message

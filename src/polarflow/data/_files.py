@@ -38,8 +38,10 @@ def load(path: str | Path, bias: bool = False) -> Data:
     return Data.from_arrays(x, y, bias, name=str(path))
 
 
-def read_npz(path: Path, names: Sequence[str]) -> dict[str, ndarray]:
-    """The named arrays of a `.npz` file; pickled objects are refused."""
+def read_npz(
+    path: Path, names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, ndarray]:
+    """The named arrays of a `.npz` file, optional ones if they are there; pickles are refused."""
     _must_be_file(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -52,7 +54,8 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, ndarray]:
                     f"the file must hold {', '.join(names)} and holds "
                     f"{', '.join(archive.files) or 'nothing'}."
                 )
-            return {name: archive[name] for name in names}
+            there = [name for name in optional if name in archive.files]
+            return {name: archive[name] for name in (*names, *there)}
     except PolarflowError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

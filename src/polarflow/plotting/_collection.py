@@ -18,8 +18,14 @@ def figures(dataset: "Dataset") -> dict[str, "Figure"]:
 
     `loss` and `log_norms` always; `angles` when hidden weights have two components, `alignment`
     otherwise; `neurons` in the plane of the learned function when there is one input and a bias,
-    else `projection`.
+    else `projection`. Networks other than two-layer ones have `directions` instead.
     """
+    if not states.has_neurons(dataset):
+        return {
+            "loss": _loss(dataset),
+            "log_norms": _log_norms(dataset),
+            "directions": _directions(dataset),
+        }
     if dataset.sizes["input"] == 2:
         directions = {"angles": _angles(dataset)}
     else:
@@ -82,6 +88,13 @@ def _alignment(dataset: "Dataset") -> "Figure":
             legend.remove()
         above.set_xlabel("")
         above.tick_params(labelbottom=False)
+    return figure
+
+
+def _directions(dataset: "Dataset") -> "Figure":
+    figure, (ax,) = style.new_figure()
+    with style.style():
+        draw_alignment(ax, dataset)
     return figure
 
 

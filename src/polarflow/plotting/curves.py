@@ -172,9 +172,14 @@ def _draw_lines(
         )
         if ((sign > 0) == (side > 0)).any()
     ]
-    ax.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.05), borderpad=0.0)
+    neurons = states.has_neurons(dataset)
+    if neurons:
+        ax.legend(
+            handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.05), borderpad=0.0
+        )
     if len(blocks) < dataset.sizes["block"]:
-        text = f"{len(blocks)} of {dataset.sizes['block']} neurons shown"
+        name = "neurons" if neurons else "blocks"
+        text = f"{len(blocks)} of {dataset.sizes['block']} {name} shown"
         ax.set_title(text, loc="right", fontsize=style.SMALL, color=style.GREY, pad=11)
 
 
@@ -201,7 +206,10 @@ def draw_log_norms(
     _draw_lines(ax, dataset, position, height, blocks)
     if np.isfinite(height).any():
         _power_limits(ax, float(np.nanmin(height)), float(np.nanmax(height)))
-    ax.set_ylabel(r"norm of neuron $\|(a_j,w_j)\|$")
+    if states.has_neurons(dataset):
+        ax.set_ylabel(r"norm of neuron $\|(a_j,w_j)\|$")
+    else:
+        ax.set_ylabel(r"norm of block $\|w_j\|$")
 
 
 def draw_angles(
@@ -251,6 +259,8 @@ def draw_alignment(
 ) -> None:
     """The cosine of each hidden weight's angle with a fixed direction, over time.
 
+    For networks other than two-layer ones, that of each whole block's.
+
     **Arguments:**
 
     - `with_`: `"final"`, each neuron's own final direction; `"first"` or `"second"`, the first or
@@ -264,10 +274,11 @@ def draw_alignment(
     axis = axis or time_axis(dataset)
     blocks, times, position = _selection(dataset, axis)
     direction = states.values(dataset, "direction")
-    w = direction[np.ix_(times, blocks)][..., 1:]
+    first = 1 if states.has_neurons(dataset) else 0
+    w = direction[np.ix_(times, blocks)][..., first:]
     w = w / np.maximum(np.linalg.norm(w, axis=-1, keepdims=True), 1e-300)
     if with_ == "final":
-        last = direction[-1, blocks, 1:]
+        last = direction[-1, blocks, first:]
         fixed = last / np.maximum(np.linalg.norm(last, axis=-1, keepdims=True), 1e-300)
         cosine, text = (w * fixed).sum(axis=-1), "cosine with final direction"
     else:

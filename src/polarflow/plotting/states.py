@@ -72,10 +72,15 @@ def has_bias(dataset: "Dataset") -> bool:
     return bool(int(dataset.attrs.get("bias", 0)))
 
 
+def has_neurons(dataset: "Dataset") -> bool:
+    """Whether blocks are neurons (a, w) of a two-layer network with kinks w.x = 0."""
+    return bool(int(dataset.attrs.get("neurons", 1)))
+
+
 def on_a_line(dataset: "Dataset") -> bool:
     """Whether the network is a function on the real line (one input and a bias, one output)."""
     one = int(dataset.attrs.get("outputs", 1)) == 1
-    return one and has_bias(dataset) and dataset.sizes["input"] == 2
+    return has_neurons(dataset) and one and has_bias(dataset) and dataset.sizes["input"] == 2
 
 
 def activation_slope(dataset: "Dataset") -> float:

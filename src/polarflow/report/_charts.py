@@ -72,7 +72,7 @@ def payload(dataset: "Dataset") -> dict[str, Any]:
             for v in visits(dataset)
         ],
         "norms": _norms(dataset, times),
-        "frames": _frames(dataset, axis),
+        "frames": _frames(dataset, axis) if states.has_neurons(dataset) else None,
     }
 
 
@@ -119,7 +119,7 @@ def _loss(dataset: "Dataset", times: ndarray) -> dict[str, Any]:
         "linear": rounded(loss),
         "log": rounded(logarithm),
         "text": [number(float(v)) for v in loss],
-        "top": 1.06 * (float(np.nanmax(loss)) or 1.0),
+        "top": 1.06 * (float(np.max(loss[np.isfinite(loss)], initial=0.0)) or 1.0),
         "power": _power_range(logarithm),
     }
 
@@ -131,6 +131,7 @@ def _norms(dataset: "Dataset", times: ndarray) -> dict[str, Any]:
         "block": blocks.tolist(),
         "total": dataset.sizes["block"],
         "sign": np.sign(states.values(dataset, "sign")[blocks]).astype(int).tolist(),
+        "name": "neuron" if states.has_neurons(dataset) else "block",
         "strong": states.prominent(dataset)[blocks].tolist(),
         "lines": rounded(log_norm.T, 5000),
         "power": _power_range(log_norm),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _charts as charts
 from ._numbers import NOTHING, exponential, number
-from ._words import COLUMNS, DEFINITIONS, SOURCES, account, facts, plural, time_of
+from ._words import COLUMNS, SOURCES, account, definitions, facts, plural, time_of
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -43,24 +43,17 @@ $notice
 without it.</p></section></noscript>
 <section>
 <h2>The loss</h2>
-<p class="note">$loss_note Click the line to see the neurons at that time.</p>
+<p class="note">$loss_note</p>
 <div class="bar"><button type="button" data-scale="linear" aria-pressed="true">linear</button>
 <button type="button" data-scale="log" aria-pressed="false">logarithmic</button></div>
 <div id="loss" class="chart" role="img" aria-label="Loss over flow time"></div>
 </section>
-<section>
-<h2>The neurons over time</h2>
-<p class="note">$neurons_note</p>
-<div class="bar"><button type="button" id="play" aria-pressed="false">Play</button>
-<input type="range" id="when" min="0" max="$last_frame" value="0" step="1" aria-label="Frame">
-<output id="moment" for="when"></output></div>
-<div id="neurons" class="chart $neurons_class" role="img" aria-label="Neurons at one time"></div>
-</section>
+$neurons
 $saddles
 <section>
-<h2>The norms of the neurons</h2>
+<h2>The norms of the $blocks</h2>
 <p class="note">$norms_note</p>
-<div id="norms" class="chart tall" role="img" aria-label="Norms of all neurons over flow time">
+<div id="norms" class="chart tall" role="img" aria-label="Norms of all $blocks over flow time">
 </div>
 </section>
 <section>
@@ -86,6 +79,16 @@ $script
 """)
 
 
+_NEURONS = Template("""<section>
+<h2>The neurons over time</h2>
+<p class="note">$note</p>
+<div class="bar"><button type="button" id="play" aria-pressed="false">Play</button>
+<input type="range" id="when" min="0" max="$last_frame" value="0" step="1" aria-label="Frame">
+<output id="moment" for="when"></output></div>
+<div id="neurons" class="chart $shape" role="img" aria-label="Neurons at one time"></div>
+</section>""")
+
+
 def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Path) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -106,9 +109,8 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
         notice=_notice(summary),
         cards="".join(_cards(dataset, summary)),
         loss_note=_loss_note(drawn),
-        neurons_note=_neurons_note(drawn["frames"]),
-        neurons_class="tall" if drawn["frames"]["kind"] == "line" else "square",
-        last_frame=len(drawn["frames"]["position"]) - 1,
+        neurons=_neurons(drawn["frames"]),
+        blocks=f"{drawn['norms']['name']}s",
         saddles=_saddles(summary.get("saddles") or []),
         norms_note=_norms_note(drawn["norms"]),
         facts="".join(
@@ -116,7 +118,9 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
             for name, text in facts(dataset, summary)
         ),
         spec=_spec(summary.get("spec")),
-        definitions="".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in DEFINITIONS),
+        definitions="".join(
+            f"<dt>{name}</dt><dd>{text}</dd>" for name, text in definitions(dataset)
+        ),
         sources="".join(
             f'<li>{text} <a href="{link}" rel="noreferrer">{name}</a></li>'
             for text, name, link in SOURCES
@@ -171,9 +175,22 @@ def _cards(dataset: "Dataset", summary: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _loss_note(drawn: Mapping[str, Any]) -> str:
-    if not drawn["visits"]:
-        return "The flow visited no saddle."
-    return "Shaded: visits to saddles, where the loss hardly changes."
+    text = "The flow visited no saddle."
+    if drawn["visits"]:
+        text = "Shaded: visits to saddles, where the loss hardly changes."
+    if drawn["frames"] is None:
+        return text
+    return f"{text} Click the line to see the neurons at that time."
+
+
+def _neurons(film: Mapping[str, Any] | None) -> str:
+    if film is None:
+        return ""
+    return _NEURONS.substitute(
+        note=_neurons_note(film),
+        shape="tall" if film["kind"] == "line" else "square",
+        last_frame=len(film["position"]) - 1,
+    )
 
 
 def _neurons_note(film: Mapping[str, Any]) -> str:
@@ -197,15 +214,17 @@ def _neurons_note(film: Mapping[str, Any]) -> str:
 
 
 def _norms_note(norms: Mapping[str, Any]) -> str:
-    text = (
-        "Logarithmic axis; blue for positive output weights, orange for negative ones. On a "
-        "plateau the lines are straight, and their slopes are the neurons’ growth rates."
-    )
-    return text + _shown(len(norms["block"]), norms["total"])
+    name, text = norms["name"], "Logarithmic axis."
+    if name == "neuron":
+        text = (
+            "Logarithmic axis; blue for positive output weights, orange for negative ones. On a "
+            "plateau the lines are straight, and their slopes are the neurons’ growth rates."
+        )
+    return text + _shown(len(norms["block"]), norms["total"], name)
 
 
-def _shown(some: int, total: int) -> str:
-    return f" {number(some)} of {plural(total, 'neuron')} are shown." if some < total else ""
+def _shown(some: int, total: int, name: str = "neuron") -> str:
+    return f" {number(some)} of {plural(total, name)} are shown." if some < total else ""
 
 
 def _saddles(saddles: list[Mapping[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..plotting.states import activation_slope, has_bias, spec_of
+from ..plotting.states import activation_slope, has_bias, has_neurons, spec_of
 from ._numbers import exponential, number
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ COLUMNS = (
     ("loss", "at the closest approach to the saddle"),
     ("gradient norm", "norm of the gradient of the loss there"),
     ("residual norm", "norm of r = −∂ℓ/∂h there"),
-    ("active neurons", "number of neurons that are not microscopic there"),
+    ("active blocks", "number of blocks (neurons) that are not microscopic there"),
     (
         "KKT residual",
-        "how far, on leaving, the directions of the microscopic neurons are from KKT points of "
+        "how far, on leaving, the directions of the microscopic blocks are from KKT points of "
         "their correlation with the residual; 0 is exact alignment, a dash where r ≈ 0",
     ),
 )
@@ -86,6 +86,32 @@ DEFINITIONS = (
     ),
 )
 
+#: In place of the second and third, for networks other than two-layer ones, and without kinks.
+_BLOCKS = (
+    (
+        "Block, norm and direction",
+        "The network is a sum of blocks, and block <i>j</i> is homogeneous of order "
+        "<i>L<sub>j</sub></i> in its own weights. It is stored as the logarithm of its norm and a "
+        "unit vector, so that an initialisation of any smallness is followed exactly.",
+    ),
+    (
+        "Residual and neural correlation function",
+        "With <i>r</i> = −∂ℓ/∂<i>h</i> on the examples, each block climbs its own "
+        "<i>N<sub>r</sub></i>(<i>w</i>) = Σ<i><sub>k</sub> r<sub>k</sub> "
+        "H<sub>j</sub></i>(<i>x<sub>k</sub></i>; <i>w</i>). While <i>r</i> hardly changes, small "
+        "blocks turn towards the KKT points of <i>N<sub>r</sub></i> on the sphere (Kumar &amp; "
+        "Haupt, 2024).",
+    ),
+)
+
+
+def definitions(dataset: "Dataset") -> tuple[tuple[str, str], ...]:
+    """The words that the page uses, with their meanings as HTML."""
+    if has_neurons(dataset):
+        return DEFINITIONS
+    return (DEFINITIONS[0], *_BLOCKS, DEFINITIONS[3], DEFINITIONS[-1])
+
+
 SOURCES = (
     (
         "E. Boursier, L. Pillaud-Vivien, N. Flammarion (2022). Gradient flow dynamics of shallow "
@@ -109,14 +135,12 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def account(dataset: "Dataset", summary: Mapping[str, Any]) -> str:
     """One paragraph on what was run and how it ended."""
-    slope = activation_slope(dataset)
-    kind = "ReLU" if slope == 0 else f"leaky ReLU (slope {number(slope)})"
     bias = has_bias(dataset)
     inputs = dataset.sizes["input"] - bias
     loss = str(dataset.attrs.get("loss_kind", "")).replace("_", "-")
     init = (spec_of(dataset) or summary.get("spec") or {}).get("init", {})
     text = (
-        f"A two-layer {kind} network of {plural(dataset.sizes['block'], 'neuron')} was followed "
+        f"A {_kind(dataset)} was followed "
         f"along the gradient flow of its {escape(loss)} loss on "
         f"{plural(dataset.sizes['example'], 'example')} with {plural(inputs, 'input')}"
         f"{' and a bias' if bias else ''}"
@@ -127,6 +151,16 @@ def account(dataset: "Dataset", summary: Mapping[str, Any]) -> str:
         text += f", from {_article(str(init.get('kind', '')))}initialisation of scale {size}"
     final = summary.get("final") or {}
     return f"{text}. {_ending(summary, final)}"
+
+
+def _kind(dataset: "Dataset") -> str:
+    blocks = dataset.sizes["block"]
+    if not has_neurons(dataset):
+        kind = str(dataset.attrs.get("network_kind", "")).replace("_", " ")
+        return f"{escape(kind)} network of {plural(blocks, 'block')}"
+    slope = activation_slope(dataset)
+    kind = "ReLU" if slope == 0 else f"leaky ReLU (slope {number(slope)})"
+    return f"two-layer {kind} network of {plural(blocks, 'neuron')}"
 
 
 def _article(kind: str) -> str:

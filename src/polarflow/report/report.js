@@ -75,8 +75,10 @@
     marker: { color: "#000000", size: 9 },
     hovertemplate: "t = %{text}<br>loss %{customdata}<extra></extra>",
   };
+  const film = run.frames;
   const cursor = {
-    x: [run.frames.position[0]], y: [run.frames.loss[0]], mode: "markers", hoverinfo: "skip",
+    x: [film ? film.position[0] : null], y: [film ? film.loss[0] : null],
+    mode: "markers", hoverinfo: "skip",
     marker: { size: 12, color: run.colours.negative, line: { color: "#ffffff", width: 1.5 } },
     cliponaxis: false,
   };
@@ -100,19 +102,44 @@
       line: { color: colour(norms.sign[k]), width: norms.strong[k] ? 1.6 : 0.9 },
       marker: { color: colour(norms.sign[k]), size: 6 },
       hovertemplate:
-        "neuron " + norms.block[k] + " (a " + (norms.sign[k] > 0 ? "&gt;" : "&lt;") + " 0)<br>" +
+        norms.name + " " + norms.block[k] + (norms.name === "neuron" ?
+          " (a " + (norms.sign[k] > 0 ? "&gt;" : "&lt;") + " 0)<br>" : "<br>") +
         "t = %{text}<br>norm 10<sup>%{y:.2f}</sup><extra></extra>",
     })),
     Object.assign(base(), {
       xaxis: timeAxis(),
-      yaxis: axisOf("norm of neuron", norms.power.range.slice(), norms.power.ticks),
+      yaxis: axisOf("norm of " + norms.name, norms.power.range.slice(), norms.power.ticks),
       shapes: bands, annotations: labels, hovermode: "closest",
     }),
     config
   );
 
+  function moveCursor() {
+    if (!film) return;
+    const height = scale === "linear" ? film.loss[frame] : film.logLoss[frame];
+    Plotly.restyle("loss", { x: [[film.position[frame]]], y: [[height]] }, [1]);
+  }
+  const scales = document.querySelectorAll("[data-scale]");
+  scales.forEach((button) =>
+    button.addEventListener("click", () => {
+      scale = button.dataset.scale;
+      scales.forEach((b) => b.setAttribute("aria-pressed", String(b === button)));
+      Plotly.restyle("loss", { y: [run.loss[scale]] }, [0]);
+      const axis = lossAxis[scale]();
+      if (scale === "linear") Object.assign(axis, { tickvals: null, ticktext: null });
+      Plotly.relayout("loss", { yaxis: axis });
+      moveCursor();
+    })
+  );
+  // A chart follows its box, also where the window itself has not changed.
+  const boxes = new ResizeObserver((entries) =>
+    entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
+  ["loss", "norms"].concat(film ? ["neurons"] : []).forEach(
+    (id) => boxes.observe(document.getElementById(id)));
+  let frame = 0;
+  if (!film) return;
+
   // The neurons at one time.
-  const film = run.frames;
   const ups = [];
   const downs = [];
   film.sign.forEach((s, k) => (s > 0 ? ups : downs).push(k));
@@ -163,7 +190,6 @@
   const slider = document.getElementById("when");
   const said = document.getElementById("moment");
   const first = film.kind === "line" ? 2 : 0;
-  let frame = 0;
   function show(k) {
     frame = k;
     slider.value = String(k);
@@ -180,10 +206,6 @@
     }
     Plotly.restyle("neurons", { x: xs, y: ys }, which);
     moveCursor();
-  }
-  function moveCursor() {
-    const height = scale === "linear" ? film.loss[frame] : film.logLoss[frame];
-    Plotly.restyle("loss", { x: [[film.position[frame]]], y: [[height]] }, [1]);
   }
   slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
 
@@ -207,18 +229,6 @@
     }, 110);
   });
 
-  const scales = document.querySelectorAll("[data-scale]");
-  scales.forEach((button) =>
-    button.addEventListener("click", () => {
-      scale = button.dataset.scale;
-      scales.forEach((b) => b.setAttribute("aria-pressed", String(b === button)));
-      Plotly.restyle("loss", { y: [run.loss[scale]] }, [0]);
-      const axis = lossAxis[scale]();
-      if (scale === "linear") Object.assign(axis, { tickvals: null, ticktext: null });
-      Plotly.relayout("loss", { yaxis: axis });
-      moveCursor();
-    })
-  );
   // Clicking on the staircase goes to that time.
   document.getElementById("loss").on("plotly_click", (event) => {
     const at = event.points[0].x;
@@ -229,9 +239,5 @@
     stop();
     show(best);
   });
-  // A chart follows its box, also where the window itself has not changed.
-  const boxes = new ResizeObserver((entries) =>
-    entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
-  ["loss", "neurons", "norms"].forEach((id) => boxes.observe(document.getElementById(id)));
   show(0);
 })();

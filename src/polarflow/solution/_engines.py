@@ -7,35 +7,27 @@ from typing import Any
 import numpy as np
 
 from ..data import Data
-from ..errors import PolarflowError
 from ..flow import Engine, Problem, Stop, integrate
 from ..flow import problem as make_problem
 from ..networks import TwoLayer, balanced
 
-#: The losses that each engine follows.
-_KINK_EXACT = ("square", "correlation", "logistic", "exponential", "cross_entropy")
-
 
 def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
-    """The engine for a problem: the kink-exact one for two-layer (leaky) ReLU networks.
+    """The engine for a problem: the kink-exact one for two-layer (leaky) ReLU networks."""
+    if not isinstance(problem.network, TwoLayer):
+        from ..flow.smooth import SmoothEngine
 
-    **Raises:** `PolarflowError` if no engine follows such a problem.
-    """
+        return SmoothEngine(problem, rtol)
     from ..flow.kinks import KinkExactEngine
 
-    if problem.loss.kind not in _KINK_EXACT:
-        raise PolarflowError(
-            f'loss.kind is "{problem.loss.kind}"; the kink-exact engine follows '
-            f"{' and '.join(_KINK_EXACT)} only."
-        )
-    if not isinstance(problem.network, TwoLayer):
-        raise PolarflowError(f'network.kind is "{problem.network.kind}"; no engine follows it.')
     return KinkExactEngine(problem, rtol, branching)
 
 
-def ready(problem: Problem) -> float:
-    """Load or compile the loops of a problem's engine; returns the seconds it took."""
-    return _kink_exact_ready()
+def ready(engine: Engine[Any]) -> float:
+    """Load or compile what an engine needs; returns the seconds it took."""
+    from ..flow.smooth import SmoothEngine
+
+    return engine.prepare() if isinstance(engine, SmoothEngine) else _kink_exact_ready()
 
 
 @cache

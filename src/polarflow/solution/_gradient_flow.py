@@ -66,7 +66,7 @@ def gradient_flow(
             "included."
         )
     engine = engine_for(problem, rtol, branching)
-    compile_seconds = ready(problem)
+    compile_seconds = ready(engine)
     try:
         record = integrate(
             engine, problem, stop, requests=requests, points=points, progress=progress

@@ -8,57 +8,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ._base import Number, Positive, Rows, Section, Seed, Text, Whole
+from ._networks import DEFAULT_WIDTH, AnyNetwork, TwoLayerSection, network_tag
 from ._sources import SOURCES, AnyData, source_tag
 
 DEFAULT_SCALE = 1e-6
-DEFAULT_WIDTH = 60
-
-
-class NetworkSection(Section):
-    """The network h(x) = sum_j a_j s(w_j.x)."""
-
-    kind: Literal["two_layer"] = Field(
-        "two_layer", description="Neurons a_j s(w_j.x), both layers trained."
-    )
-    width: Annotated[Whole, Field(ge=1)] | None = Field(
-        None,
-        description=(
-            f"The number m of neurons: {DEFAULT_WIDTH} unless given, or the number of blocks in "
-            "init.file."
-        ),
-        examples=[DEFAULT_WIDTH],
-    )
-    activation: Literal["relu", "leaky_relu"] = Field(
-        "relu", description="s(z) = max(z, 0), or s(z) = max(z, slope*z)."
-    )
-    slope: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description='The slope for negative arguments; needed by "leaky_relu", for it alone.',
-        examples=[0.1],
-    )
-
-    @model_validator(mode="after")
-    def _slope_belongs_to_leaky(self) -> "NetworkSection":
-        if self.activation == "leaky_relu" and self.slope is None:
-            raise ValueError(
-                'network.slope is missing: activation = "leaky_relu" needs a number in [0, 1)'
-            )
-        if self.activation == "relu" and self.slope is not None:
-            raise ValueError(
-                f'network.slope = {self.slope:g}: is for activation = "leaky_relu" alone'
-            )
-        return self
 
 
 class InitSection(Section):
     """Where the flow starts."""
 
-    kind: Literal["balanced"] = Field(
-        "balanced",
+    kind: Literal["balanced", "dominated", "gaussian", "sphere"] | None = Field(
+        None,
         description=(
-            "w_j = scale * g_j with g_j ~ N(0, I_d), d with the bias included, and "
-            "a_j = s_j |w_j| with signs s_j = +-1 of equal probability; no factor of the width."
+            "balanced, for two_layer (its default): w_j = scale * g_j with g_j ~ N(0, I_d), d with "
+            "the bias included, and a_j = s_j |w_j| with signs s_j = +-1 of equal probability; "
+            "dominated, for two_layer: a_j = scale * s_j sqrt(|g_j|^2 + z_j^2) with z_j ~ N(0, 1), "
+            "so that |a_j| > |w_j|. balanced, for diagonal: u_j = v_j = scale. gaussian (the "
+            "default of all kinds but two_layer): every weight is drawn from N(0, scale^2). "
+            "sphere: all weights together are scale * g/|g|, g ~ N(0, I). None has a factor of any "
+            "width."
         ),
+        examples=["balanced"],
     )
     scale: Positive | None = Field(
         None,
@@ -81,8 +51,12 @@ class InitSection(Section):
         None,
         description=(
             "Instead of a draw: a .npz file with log_norm (m,), the natural logarithms of the "
-            "norms |(a_j, w_j)|, and direction (m, 1+d), the unit vectors (a_j, w_j)/|(a_j, w_j)|; "
-            "|a_j| = |w_j| to 1e-12. The path is relative to the spec's folder."
+            "blocks' norms, and direction (m, p), their unit vectors. Blocks are (a_j, w_j) for "
+            "two_layer, with |a_j| = |w_j| to 1e-12 where kinks are located; u_j for squared_relu, "
+            "whose signs (m,) may be there as well; (u_j, v_j) for diagonal; all matrices, each "
+            "flattened row by row, from the input layer on, the read-out last, for deep, frozen "
+            "ones included; kernels (output, input, row, column), then matrices, for "
+            "convolutional. The path is relative to the spec's folder."
         ),
         examples=["init.npz"],
     )
@@ -207,7 +181,7 @@ class Spec(Section):
 
     seed: Seed = Field(0, description="The seed of every draw that has none of its own.")
     data: AnyData = Field(description="x and y, file or name.")
-    network: NetworkSection = Field(NetworkSection(), description="The network.")
+    network: AnyNetwork = Field(TwoLayerSection(), description="The network.")
     init: InitSection = Field(InitSection(), description="Where the flow starts.")
     loss: LossSection = Field(LossSection(), description="What is made small.")
     flow: FlowSection = Field(description="How the flow is followed.")
@@ -230,7 +204,24 @@ class Spec(Section):
                 init = {"seed": seed, **init}
             if not {"scale", "log10_scale"} & init.keys():
                 init = {**init, "scale": DEFAULT_SCALE}
+            if network_tag(raw["network"]) == "two_layer":
+                init = {"kind": "balanced", **init}
+            else:
+                init = {"kind": "gaussian", **init}
             raw["init"] = init
-            if isinstance(raw["network"], dict):
-                raw["network"] = {"width": DEFAULT_WIDTH, **raw["network"]}
+            raw["network"] = _with_width(raw["network"])
         return raw
+
+
+def _with_width(network: Any) -> Any:
+    """A table of a network with its default width, and those of the networks in it."""
+    if not isinstance(network, dict):
+        return network
+    tag = network_tag(network)
+    if tag == "squared_relu" and isinstance(network.get("signs"), list):
+        return {"width": len(network["signs"]), **network}
+    if tag in ("two_layer", "squared_relu"):
+        return {"width": DEFAULT_WIDTH, **network}
+    if tag == "parallel" and isinstance(network.get("networks"), list):
+        return {**network, "networks": [_with_width(each) for each in network["networks"]]}
+    return network

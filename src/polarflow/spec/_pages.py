@@ -13,16 +13,15 @@ from ._models import (
     FlowSection,
     InitSection,
     LossSection,
-    NetworkSection,
     RecordSection,
     Spec,
 )
+from ._networks import KINDS, TwoLayerSection
 from ._sentences import allowed, shown
 from ._sources import DigitsData, FileData, InlineData, TeacherData, ToyData
 
 _SOURCES = (ToyData, InlineData, FileData, TeacherData, DigitsData)
 _SECTIONS: dict[str, type[Section]] = {
-    "network": NetworkSection,
     "init": InitSection,
     "loss": LossSection,
     "flow": FlowSection,
@@ -59,6 +58,12 @@ def example() -> str:
         lines += ["", f"# - {(source.__doc__ or '').strip()}"]
         for name in source.model_fields:
             lines += _commented(source, name, active)
+    lines += ["", "[network]", "# The keys of one kind:"]
+    for network in KINDS.values():
+        used = TWO_POINTS["network"] if network is TwoLayerSection else None
+        lines += ["", f"# - {(network.__doc__ or '').strip()}"]
+        for name in network.model_fields:
+            lines += _commented(network, name, used)
     for title, model in _SECTIONS.items():
         lines += ["", f"[{title}]"]
         for name in model.model_fields:
@@ -85,6 +90,10 @@ def reference() -> str:
     for source in _SOURCES:
         lines += ["", f"### {(source.__doc__ or '').strip()}", ""]
         lines += _table(source, list(source.model_fields))
+    lines += ["", "## [network]", "", "The keys of one kind; `kind` says which."]
+    for kind, network in KINDS.items():
+        lines += ["", f'### kind = "{kind}"', "", (network.__doc__ or "").strip(), ""]
+        lines += _table(network, list(network.model_fields))
     for title, model in _SECTIONS.items():
         lines += ["", f"## [{title}]", "", (model.__doc__ or "").strip(), ""]
         lines += _table(model, list(model.model_fields))
@@ -119,7 +128,8 @@ def _table(model: type[BaseModel], names: list[str]) -> Iterator[str]:
 
 
 def _rule(model: type[BaseModel], name: str) -> str:
-    return allowed(model.model_json_schema()["properties"][name])
+    schema = model.model_json_schema()
+    return allowed(schema.get("$defs", {}).get(model.__name__, schema)["properties"][name])
 
 
 def _default(field: FieldInfo) -> str:

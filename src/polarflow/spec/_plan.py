@@ -17,7 +17,6 @@ from ._sources import FileData
 if TYPE_CHECKING:
     from ..data import Data
     from ..flow import Problem, Progress, Stop
-    from ..networks import BlockState, TwoLayer
     from ..solution import Solution
 
 
@@ -72,12 +71,18 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
     folder = path.parent
     with _named(path, "data.file" if isinstance(spec.data, FileData) else None):
         data = spec.data.load(folder)
-    spec, network, initial = _start(spec, data, path)
     with _named(path):
-        from ..flow import Stop, problem
         from ..losses import LOSSES
 
         loss = LOSSES[spec.loss.kind](spec.loss.reduction, spec.loss.scale)
+        loss.check_labels(data.y)
+    with _named(path, None if spec.init.file is None else "init.file"):
+        from ._start import start
+
+        spec, network, initial = start(spec, data, loss, folder)
+    with _named(path):
+        from ..flow import Stop, problem
+
         task = problem(data, network, initial, loss=loss)
         stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
     record = spec.record
@@ -89,44 +94,6 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
         record.log_times or (),
         _inputs(spec, data, path),
     )
-
-
-def _start(spec: Spec, data: "Data", path: Path) -> "tuple[Spec, TwoLayer, BlockState]":
-    """The spec with its width, the network and the state at time zero."""
-    from ..losses import LOSSES
-    from ..networks import TwoLayer, balanced, block_state
-
-    section, init = spec.network, spec.init
-    loaded = None
-    if init.file is not None:
-        from ..data import read_npz
-
-        with _named(path, "init.file"):
-            arrays = read_npz(path.parent / init.file, ("log_norm", "direction"))
-            loaded = block_state(arrays["log_norm"], arrays["direction"])
-        if section.width is None:
-            section = section.model_copy(update={"width": loaded.blocks})
-            spec = spec.model_copy(update={"network": section})
-    assert section.width is not None
-    with _named(path):
-        loss = LOSSES[spec.loss.kind]()
-        loss.check_labels(data.y)
-        outputs = loss.outputs(data.y)
-        network = TwoLayer(section.width, section.activation, section.slope or 0.0, outputs)
-        if loaded is not None:
-            return spec, network, loaded
-        assert init.seed is not None
-        return (
-            spec,
-            network,
-            balanced(
-                network,
-                data.dimension,
-                scale=init.scale,
-                log10_scale=init.log10_scale,
-                seed=init.seed,
-            ),
-        )
 
 
 def _inputs(spec: Spec, data: "Data", path: Path) -> ndarray | None:

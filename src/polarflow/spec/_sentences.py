@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ._base import LABEL_ROWS, LABELS, labels_tag
 from ._models import Spec
+from ._networks import KINDS, network_tag
 from ._sources import NAMES, SOURCES, source_tag
 
 _LONGEST_VALUE = 60
@@ -27,10 +28,7 @@ def sentences(
     """
     found = []
     for details in error.errors(include_url=False):
-        path = list(details["loc"])
-        if path[0] == "data":
-            del path[1:2]  # the tag of the source, which is no key
-            path = [part for part in path if part not in (LABELS, LABEL_ROWS)]
+        path = _without_tags(list(details["loc"]))
         found.append(_sentence(details, path, raw, tuple(overridden)))
     return found
 
@@ -43,8 +41,11 @@ def _sentence(
 ) -> str:
     kind, value = details["type"], details["input"]
     key = dotted(path)
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        key, value = "data.name", raw["data"]["name"]
+    unknown = kind in ("union_tag_not_found", "union_tag_invalid")
+    names = NAMES if path[0] == "data" else tuple(KINDS)
+    if unknown:
+        name = "name" if path[0] == "data" else "kind"
+        key, value = f"{key}.{name}", value.get(name)
     where = f"--set {key}" if any(_within(key, name) for name in overridden) else key
     if kind == "extra_forbidden":
         return f"{where} = {shown(value)}: is not a key here{_instead(path, raw)}"
@@ -52,8 +53,8 @@ def _sentence(
         if path == ["data"]:
             return f"data is missing: must be x and y, file, or name, which is {_listed(NAMES)}"
         return f"{where} is missing: must be {allowed(_schema(path, raw))}"
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return f"{where} = {shown(value)}: must be {_listed(NAMES)}{_suggestion(value, NAMES)}"
+    if unknown:
+        return f"{where} = {shown(value)}: must be {_listed(names)}{_suggestion(value, names)}"
     if kind == "value_error":
         return str(details["ctx"]["error"])  # written with its key by the model
     if kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -133,7 +134,7 @@ def _suggestion(value: Any, choices: Iterable[str]) -> str:
 
 def _instead(path: list[int | str], raw: Mapping[str, Any]) -> str:
     """What may stand in place of an unknown key."""
-    model = Spec if len(path) == 1 else _model(str(path[0]), raw)
+    model, _ = _model(path, raw)
     keys = list(model.model_fields)
     text = f"; allowed are {', '.join(keys)}"
     if path[0] == "data" and any(path[1] in source.model_fields for source in SOURCES.values()):
@@ -142,18 +143,44 @@ def _instead(path: list[int | str], raw: Mapping[str, Any]) -> str:
     return (f'; did you mean "{close[0]}"?' if close else "") + text
 
 
-def _model(section: str, raw: Mapping[str, Any]) -> type[BaseModel]:
-    if section == "data":
-        return SOURCES[source_tag(raw.get("data")) or "inline"]
-    annotation = Spec.model_fields[section].annotation
+def _without_tags(path: list[int | str]) -> list[int | str]:
+    """A location without the tags of sources and networks, which are no keys."""
+    if path[0] == "data":
+        del path[1:2]
+        return [part for part in path if part not in (LABELS, LABEL_ROWS)]
+    at = 0
+    while path[0] == "network" and at < len(path):
+        del path[at + 1 : at + 2]
+        at += 2
+        if path[at - 1 : at] != ["networks"]:
+            break
+    return path
+
+
+def _model(
+    path: list[int | str], raw: Mapping[str, Any]
+) -> tuple[type[BaseModel], list[int | str]]:
+    """The model of the table that a key is in, and the key's path from there on."""
+    if len(path) == 1:
+        return Spec, path
+    if path[0] == "data":
+        return SOURCES[source_tag(raw.get("data")) or "inline"], path[1:]
+    if path[0] == "network":
+        table, rest = raw.get("network"), path[1:]
+        while rest[0] == "networks" and len(rest) > 2 and isinstance(table, Mapping):
+            table, rest = table["networks"][rest[1]], rest[2:]
+        return KINDS[network_tag(table) or "two_layer"], rest
+    annotation = Spec.model_fields[str(path[0])].annotation
     assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation
+    return annotation, path[1:]
 
 
 def _schema(path: list[int | str], raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """The JSON schema of a key, or of an element of its array."""
-    model, rest = (Spec, path) if len(path) == 1 else (_model(str(path[0]), raw), path[1:])
-    schema: Mapping[str, Any] = model.model_json_schema()["properties"].get(rest[0], {})
+    model, rest = _model(path, raw)
+    schema: Mapping[str, Any] = model.model_json_schema()
+    # A model that holds itself stands among the definitions.
+    schema = schema.get("$defs", {}).get(model.__name__, schema)["properties"].get(rest[0], {})
     if "oneOf" in schema and rest[1:]:
         schema = schema["oneOf"][labels_tag(raw["data"][rest[0]]) == LABEL_ROWS]
     for index in rest[1:]:

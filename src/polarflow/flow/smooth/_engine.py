@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...networks import BlockState
 from .._engine import Halt, Measure, polar_distance
 from .._problem import Problem
 from ._field import Field
-from ._stepper import Session, Step, StepError, log_elapsed
+from ._stepper import DENSE, Session, Step, StepError, log_elapsed
 
 #: Steps in a window.
 _STEPS = 4
@@ -75,7 +76,7 @@ class SmoothWindow:
         if samples < len(ends):
             keep = np.linspace(0, len(ends) - 1, max(samples, 1)).round().astype(int)
             return ends[np.unique(np.append(keep[1:], len(ends) - 1))]
-        inner = samples // len(ends)
+        inner = samples // max(len(ends), 1)
         starts = np.concatenate([[0.0], ends[:-1]])
         parts = np.linspace(starts, ends, inner + 1)[1:]
         return np.unique(np.concatenate([parts[:-1].ravel(), ends]))
@@ -119,6 +120,21 @@ class SmoothEngine:
         self.session: Session | None = None
         self.steps: list[Step] = []
         self._counted = 0.0
+
+    def prepare(self) -> float:
+        """Compile the field, as far as a run will need it; returns the seconds it took."""
+        begin = perf_counter()
+        start = self.initial()
+        for late in (False, True) if self.field.residual.margin else (False,):
+            y = np.append(start.y, np.zeros(self.field.extra)) if late else start.y
+            np.asarray(self.field.compiled(y, self.field.alive, late))
+            if len(y) <= DENSE:
+                np.asarray(self.field.jacobian(y, self.field.alive, late))
+            else:
+                np.asarray(self.field.product(y, self.field.alive, late, y))
+            self.field.measured(y, late)
+        assert self._spread > 0.0
+        return perf_counter() - begin
 
     # -- counting --------------------------------------------------------------------------
 
@@ -238,7 +254,9 @@ class SmoothEngine:
         eps = 16.0 * float(np.finfo(float).eps) * self._spread
         if self.field.residual.margin:
             return eps
-        size = np.max(np.abs(self.problem.data.y)) + np.max(np.abs(look.prediction))
+        size = np.max(np.abs(self.problem.data.y))
+        if self.problem.loss.kind == "square":
+            size = size + np.max(np.abs(look.prediction))
         log_size = np.log(size) + self.field.residual.log_factor - look.log_residual
         with np.errstate(over="ignore"):
             return float(eps * np.exp(log_size))

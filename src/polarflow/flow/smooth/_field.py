@@ -78,6 +78,8 @@ class Field:
             [np.full(g.rows, g.order is not None) for g in self.groups]
         )
 
+        self.log_unit = self._log_unit()
+
     # -- between states and vectors --------------------------------------------------------
 
     def vector(self, state: BlockState) -> ndarray:
@@ -129,13 +131,15 @@ class Field:
         mu = logsumexp(np.where(clock, each, -np.inf), axis=-1)
         return mu + (y[..., -1] + self.residual.log_factor if late else self.log_unit)
 
-    @cached_property
-    def log_unit(self) -> float:
-        """ln R before the late phase: of the residual of a network that is zero."""
-        label = self.problem.data.y
-        wide = self.network.outputs > 1
-        zero = np.zeros((len(label), self.network.outputs) if wide else len(label))
-        return max(float(self.problem.loss.log_residual(zero, label)[0]), -700.0)
+    def _log_unit(self) -> float:
+        """ln R before the late phase: of the residual of the zero network, or at the start."""
+        problem = self.problem
+        found, _ = problem.loss.log_residual(np.zeros(problem.prediction_shape), problem.data.y)
+        if not np.isfinite(found):
+            h = self.network.predict(problem.initial, problem.data.x)
+            h = h.reshape(problem.prediction_shape)
+            found, _ = problem.loss.log_residual(h, problem.data.y)
+        return float(found) if np.isfinite(found) else 0.0
 
     # -- the equations ---------------------------------------------------------------------
 

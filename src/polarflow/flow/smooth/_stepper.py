@@ -12,7 +12,7 @@ from ._field import Field
 _NODES = 0.5 - 0.5 * np.cos(np.pi * np.arange(6) / 5)
 _WEIGHTS = (-1.0) ** np.arange(6) * np.where((np.arange(6) == 0) | (np.arange(6) == 5), 0.5, 1.0)
 #: Systems above this size are solved by Krylov iteration with Jacobian-vector products.
-_DENSE = 900
+DENSE = 900
 _KRYLOV = 30
 #: Gauss-Legendre points for the time that passes in a piece of a step.
 _GAUSS, _GAUSS_WEIGHT = np.polynomial.legendre.leggauss(8)
@@ -58,7 +58,7 @@ class Session:
         size = len(y)
         atol = np.full(size, rtol)
         options: dict[str, Any] = {}
-        if size <= _DENSE:
+        if size <= DENSE:
             options["linsolver"] = "dense" if size <= 80 else "lapackdense"
             options["jacfn"] = self._jacobian
         else:

@@ -1,0 +1,188 @@
+"""The smooth engine against closed forms, conserved quantities, and the contract of a run."""
+
+import json
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+import polarflow as pf
+from polarflow.cli.app import main
+from polarflow.losses import Correlation, Exponential, Logistic, Square
+from polarflow.networks import (
+    Activation,
+    Deep,
+    Diagonal,
+    SquaredRelu,
+    block_state,
+    equal_pairs,
+    gaussian,
+    sphere,
+)
+
+LINEAR = Activation("linear")
+ONE = pf.Data(np.array([[1.0]]), np.array([1.0]))
+
+
+def scalar_chain(layers: int, log10_scale: float) -> tuple[Deep, pf.BlockState]:
+    """h(x) = w^L x as a product of L equal weights w = 10^log10_scale."""
+    network = Deep((1,) * (layers - 1), (LINEAR,) * (layers - 1))
+    log_norm = log10_scale * np.log(10.0) + 0.5 * np.log(layers)
+    return network, block_state(np.array([log_norm]), np.full((1, layers), layers**-0.5))
+
+
+def test_diagonal_network_from_1e_200_against_its_closed_form():
+    """u = delta e^theta, v = delta e^-theta with theta' = 2 (y - 2 delta^2 sinh 2 theta)."""
+    times = [100.0, 229.5, 230.0, 230.5, 231.0, 233.0]
+    network = Diagonal(2)
+    initial = equal_pairs(network, 1, log10_scale=-200)
+    problem = pf.problem(ONE, network, initial, loss=Square("sum"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=233.0), rtol=1e-11, record_times=times)
+    with mpmath.workdps(450):
+        c = 2 * mpmath.mpf(10) ** -400
+        root = mpmath.sqrt(1 + c * c)
+        high, low = (1 + root) / c, (1 - root) / c
+        for time, h in zip(times, flow.recorded.prediction[:, 0], strict=True):
+            ratio = (1 - low) / (high - 1) * mpmath.exp(4 * mpmath.mpf(time) * root)
+            w = (low + ratio * high) / (1 + ratio)
+            assert abs(h / (c / 2 * (w - 1 / w)) - 1) < 1e-9
+
+
+def test_a_weight_that_decays_far_below_rounding_keeps_its_digits():
+    """u v = delta^2 for ever in a diagonal pair: v is 1e-200 when u is 1."""
+    initial = equal_pairs(Diagonal(2), 1, log10_scale=-100)
+    problem = pf.problem(ONE, Diagonal(2), initial, loss=Square("sum"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(loss=1e-6), rtol=1e-9)
+    u, v = flow.final.direction[0, 0]
+    assert np.log(u) + np.log(v) + 2 * flow.final.log_norm[0, 0] == pytest.approx(
+        -200 * np.log(10), abs=1e-7
+    )
+
+
+@pytest.mark.parametrize(("layers", "log10_scale"), [(3, -3.0), (4, -50.0), (3, -1000.0)])
+def test_deep_scalar_nets_against_their_closed_form(layers, log10_scale):
+    """w' = w^{L-1} (1 - w^L): ln t at which w = 0.9, from any start."""
+    network, initial = scalar_chain(layers, log10_scale)
+    problem = pf.problem(ONE, network, initial, loss=Square("sum"))
+    loss = 0.5 * (1 - 0.9**layers) ** 2
+    flow = pf.gradient_flow(problem, stop=pf.Stop(loss=loss), rtol=1e-10)
+    with mpmath.workdps(60):
+        start = mpmath.mpf(log10_scale) * mpmath.log(10)
+        # In units of t delta^{L-2}; beyond 50 nats the integrand is nothing.
+        end = mpmath.log(mpmath.mpf("0.9"))
+        marks = [start + k for k in range(0, 50, 2) if start + k < end]
+        value = mpmath.quad(
+            lambda z: mpmath.exp(-(layers - 2) * (z - start)) / (1 - mpmath.exp(layers * z)),
+            [*marks, end],
+        )
+        expected = float(mpmath.log(value) - (layers - 2) * start)
+    assert flow.stop_reason == "loss"
+    assert abs(flow.final.log_time[0] - expected) < 1e-9 * max(1.0, abs(expected) * 1e-3)
+    assert np.isclose(np.exp(flow.final.log_norm[0, 0]), 0.9 * layers**0.5, rtol=1e-9)
+
+
+def test_the_ncf_flow_blows_up_at_its_time():
+    """w' = w^{L-1}: infinite at 1/((L-2) delta^{L-2}), which the run names."""
+    network, initial = scalar_chain(4, -30.0)
+    problem = pf.problem(ONE, network, initial, loss=Correlation("sum"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_time=1e4), rtol=1e-10)
+    assert flow.status == "blow_up"
+    assert "infinite in finite time" in flow.message
+    assert abs(flow.final.log_time[0] - (60 * np.log(10) - np.log(2))) < 1e-9
+
+
+def test_work_does_not_grow_with_the_smallness_of_the_start():
+    """4-homogeneous network: from 1e-3 and 1e-1000 to 0.98 of the time of the first escape."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 4))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    data = pf.Data(x, np.sum(np.maximum(x @ rng.standard_normal((4, 2)), 0) ** 2, axis=1))
+    network = Deep((4, 4), (LINEAR, Activation("relu_power", 2)), "ones")
+    work, grown = [], []
+    for log10_scale in (-3.0, -1000.0):
+        initial = sphere(network, 4, log10_scale=log10_scale, seed=1)
+        problem = pf.problem(data, network, initial, loss=Square("sum"))
+        stop = pf.Stop(log_time=12.265 - 2 * np.log(10) * (log10_scale + 3))
+        flow = pf.gradient_flow(problem, stop=stop, rtol=1e-6)
+        work.append(flow.work.field_evaluations)
+        grown.append(flow.final.log_norm[0, 0] - initial.log_norm[0])
+    assert work[1] < 1.2 * work[0]
+    assert grown[1] == pytest.approx(grown[0], abs=1e-4) and grown[0] > 1.0
+
+
+def test_squared_relu_layers_keep_their_symmetries():
+    """Permuting units permutes the answer, rotating the data rotates it; the loss never rises."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    network = SquaredRelu(4, (1.0, -1.0, 1.0, -1.0))
+    initial = gaussian(network, 3, scale=0.3, seed=2)
+    stop = pf.Stop(time=4.0)
+    base = pf.gradient_flow(pf.problem(pf.Data(x, y), network, initial), stop=stop)
+    assert np.all(np.diff(base.trajectory.loss) <= 1e-9 * base.trajectory.loss[:-1])
+    q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    order = [2, 3, 0, 1]
+    turned = pf.BlockState(initial.log_norm[order], initial.direction[order] @ q)
+    other = pf.gradient_flow(pf.problem(pf.Data(x @ q, y), network, turned), stop=stop)
+    assert np.allclose(other.final.prediction, base.final.prediction, rtol=1e-6, atol=1e-7)
+    assert np.allclose(other.final.weights()[0], base.final.weights()[0][order] @ q, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [Logistic("sum"), Exponential("mean")])
+def test_late_phase_keeps_its_identities(loss):
+    """Two orthogonal inputs, a scalar chain for each coordinate: ln of the loss against time.
+
+    With h_k = w_k^2, w_k' = 2 w_k q_k and z = w^2, z' = 4 z q: for the exponential loss alone
+    t = (Ei(z) - Ei(z_0))/4 when both start equally.
+    """
+    data = pf.Data(np.eye(2), np.ones(2))
+    network = Diagonal(2)
+    initial = block_state(np.zeros(2), np.tile([1.0, 0.0], (2, 1)))
+    problem = pf.problem(data, network, initial, loss=loss)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e4), rtol=1e-9)
+    z = float(np.exp(2 * flow.final.log_norm[0, 0]))
+    assert flow.final.prediction[0] == pytest.approx(np.full(2, z), rel=1e-7)
+    factor = loss.factor(2)
+    assert z - np.log(2 * factor) == pytest.approx(1e4, rel=1e-7)
+    # t ~ e^z / (4 z factor) (1 + 1/z + 2/z^2 + ...)
+    series = np.log1p(1 / z + 2 / z**2 + 6 / z**3)
+    expected = z - np.log(4 * z * factor) + series
+    assert flow.final.log_time[0] - expected == pytest.approx(0.0, abs=1e-7 * z)
+    assert flow.final.log_time[0] + flow.final.log_loss[0] == pytest.approx(
+        expected - z + np.log(2 * factor), abs=1e-6
+    )
+
+
+SPEC = """
+[data]
+x = [[1.0, 0.2], [0.3, -1.0], [-0.5, 0.8], [-1.0, -0.4], [0.6, 0.6]]
+y = [1.0, 0.5, 0.3, 0.8, 0.2]
+[network]
+kind = "squared_relu"
+width = 6
+[init]
+log10_scale = -20
+[flow]
+loss = 1e-3
+[record]
+times = [1.0, 1e9]
+inputs = [[1.0, 0.0]]
+"""
+
+
+def test_the_contract_of_a_run(tmp_path: Path):
+    (tmp_path / "spec.toml").write_text(SPEC)
+    out = tmp_path / "out"
+    assert main(["run", str(tmp_path / "spec.toml"), "--out", str(out), "--quiet"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "ok" and summary["stop_reason"] == "loss"
+    assert summary["final"]["loss"] == pytest.approx(1e-3, rel=1e-8)
+    assert len(summary["final"]["outputs"]) == 1 and len(summary["final"]["predictions"]) == 5
+    first, unreached = summary["recorded"]
+    assert first["time"] == 1.0 and first["loss"] == pytest.approx(0.202, rel=1e-12)
+    assert unreached["loss"] is None
+    origin = summary["saddles"][0]
+    assert origin["log_time_enter"] is None and origin["active_blocks"] == 0
+    assert origin["kkt_residual"] < 0.01
+    assert summary["work"]["field_evaluations"] > 0 and summary["work"]["compile_seconds"] > 0
+    assert (out / "report.html").is_file() and (out / "figures" / "directions.png").is_file()
