@@ -58,6 +58,14 @@ class Network(ABC):
     def groups(self, dimension: int) -> tuple[Group, ...]:
         """The blocks on inputs of length d (bias included), grouped by shape."""
 
+    def smoothed(self, width: float) -> "Network":
+        """The same with kinks of activations rounded off over a width, where that can be done.
+
+        A smoothed network is homogeneous only where its weights are unit vectors, which is where
+        the engine evaluates it.
+        """
+        return self
+
     def shape(self, dimension: int) -> tuple[int, int]:
         """The shape (m, p) of the directions of a state; short blocks are padded by zeros."""
         groups = self.groups(dimension)

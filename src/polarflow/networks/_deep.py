@@ -1,7 +1,7 @@
 """Deep networks: one block, whose order counts the trained layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -100,6 +100,9 @@ class Deep(Network):
         if self.readout == "ones" and self.outputs != 1:
             raise PolarflowError('network.readout = "ones" has a single output.')
         check_frozen(tuple(self.frozen), self.layers)
+
+    def smoothed(self, width: float) -> "Deep":
+        return replace(self, activations=tuple(a.smoothed(width) for a in self.activations))
 
     @property
     def layers(self) -> int:
@@ -217,6 +220,9 @@ class Convolutional(Network):
     outputs: int = 1
     kind: ClassVar[str] = "convolutional"
 
+    def smoothed(self, width: float) -> "Convolutional":
+        return replace(self, activation=self.activation.smoothed(width))
+
     def groups(self, dimension: int) -> tuple[Group, ...]:
         channels, rows, columns = self.image
         if channels * rows * columns != dimension:
@@ -265,6 +271,9 @@ class Parallel(Network):
     @property
     def outputs(self) -> int:
         return self.networks[0].outputs
+
+    def smoothed(self, width: float) -> "Parallel":
+        return Parallel(tuple(network.smoothed(width) for network in self.networks))
 
     def groups(self, dimension: int) -> tuple[Group, ...]:
         return tuple(group for network in self.networks for group in network.groups(dimension))

@@ -1,7 +1,7 @@
 """Networks whose blocks are single units: squared ReLU, diagonal, smooth two-layer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -173,6 +173,9 @@ class SmoothTwoLayer(Network):
 
     def __post_init__(self) -> None:
         _check_width(self.width)
+
+    def smoothed(self, width: float) -> "SmoothTwoLayer":
+        return replace(self, activation=self.activation.smoothed(width))
 
     def groups(self, dimension: int) -> tuple[Group, ...]:
         apply = _Neuron(self.activation, self.outputs)

@@ -19,6 +19,11 @@ from ._stepper import DENSE, Session, Step, StepError, log_elapsed
 _STEPS = 4
 #: The part of the tolerance that one step of the solver may use for each number.
 _SHARE = 0.1
+#: Kinks of activations are rounded off over this part of the tolerance, for unit weights.
+_SMOOTHING = 0.1
+#: So many steps in a row that together advance the clock by less than this over the largest
+#: speed: the flow slides along a kink that is not rounded off.
+_STUCK_STEPS, _STUCK = 2000, 1e-4
 #: The late phase begins once every margin exceeds this.
 _LATE = 3.0
 #: A block is at rest, and the clock leaves it out, if it moves by less than this in the time in
@@ -116,9 +121,10 @@ class SmoothEngine:
 
     def __init__(self, problem: Problem, rtol: float) -> None:
         self.problem, self.rtol = problem, rtol
-        self.field = Field(problem)
+        self.field = Field(problem, _SMOOTHING * rtol)
         self.session: Session | None = None
         self.steps: list[Step] = []
+        self._ends: list[float] = []
         self._counted = 0.0
 
     def prepare(self) -> float:
@@ -158,14 +164,15 @@ class SmoothEngine:
     def restart(self) -> None:
         if self.session is not None:
             self._counted += self.session.evaluations
-        self.session, self.steps = None, []
+        self.session, self.steps, self._ends = None, [], []
 
     def counts(self) -> dict[str, Any]:
         notes = []
         if any(group.kinks for group in self.field.groups):
             notes.append(
-                "Kinks are not located: at a kink the derivative of the activation is that of its "
-                "negative side, and tied maxima share theirs."
+                "Kinks are not located: those of activations are rounded off over "
+                f"{_SMOOTHING * self.rtol:.1g} times the size of the weights, tied maxima share "
+                "their derivative."
             )
         return {"crossings": 0, "slides": 0, "branchings": 0, "notes": notes}
 
@@ -202,6 +209,7 @@ class SmoothEngine:
             self.steps = [session.step() for _ in range(_STEPS)]
         except StepError as error:
             raise Halt("limit", f"The solver could not go on: {error}.") from None
+        self._watch(session)
         return SmoothWindow(self, start, self.steps)
 
     # -- inside ----------------------------------------------------------------------------
@@ -248,6 +256,18 @@ class SmoothEngine:
     @cached_property
     def _spread(self) -> float:
         return max(self.field.spread, 1e-300)
+
+    def _watch(self, session: Session) -> None:
+        """Halt where the steps have become too small to get anywhere."""
+        self._ends.append(session.s)
+        if len(self._ends) > _STUCK_STEPS // _STEPS:
+            begin = self._ends.pop(0)
+            if session.s - begin < _STUCK / self._spread:
+                raise Halt(
+                    "limit",
+                    "The steps have become too small to go on: the flow slides along a kink, of "
+                    "max-pooling or of a user's own model, which this engine doesn't locate.",
+                )
 
     def _noise(self, look: Look) -> float:
         """The size of a block's force that is zero to rounding, in units of |r|."""

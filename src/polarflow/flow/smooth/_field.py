@@ -47,9 +47,9 @@ class Field:
     weights if the group is not homogeneous; in the late phase ln p and ln R come after them.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, smoothing: float = 0.0) -> None:
         assert isinstance(problem.network, Network)
-        self.problem, self.network = problem, problem.network
+        self.problem, self.network = problem, problem.network.smoothed(smoothing)
         x, dimension = problem.data.x, problem.data.dimension
         self.groups = self.network.groups(dimension)
         self.residual = Residual(problem.loss, problem.data.y, self.network.outputs)
