@@ -12,6 +12,7 @@ from polarflow.experiments import _measure as measure
 from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.experiments.boursier_2022._high_dimension import single_precision_start
 from polarflow.experiments.boursier_2022._setting import key_groups
+from polarflow.experiments.kumar_haupt_2024 import _plane as plane
 
 CLAIM_KEYS = {"name", "statement", "measured", "bound", "relation", "holds", "reason"}
 
@@ -84,6 +85,42 @@ def test_gradient_descent_in_two_precisions_stands_beside_the_flow_in_high_dimen
     assert single["largest_loss_difference"] < 0.02 * evidence.loss(0)
     assert small.gather(True, None).comparison() == []
     assert small.gather(True, None) is small.gather(True, None)
+
+
+@pytest.mark.parametrize("start", [(0.6, 0.8), (-0.8, 0.6), (-0.6, -0.8), (-1.0, 0.0), (0.0, 1.0)])
+def test_the_closed_form_of_the_plane_example_solves_its_equation(start):
+    time = np.linspace(0.0, 2.0, 2001)
+    u = plane.ascended(start, time)
+    np.testing.assert_allclose(u[0], start, atol=1e-15)
+    moving = np.abs(u[:-2, 1]) > 1e-2 if start[1] else np.zeros(len(u) - 2, dtype=bool)
+    slope = (u[2:] - u[:-2]) / (time[2] - time[0])
+    exact = np.stack([np.abs(u[1:-1, 1]), u[1:-1, 0] * np.sign(u[1:-1, 1])], axis=1)
+    np.testing.assert_allclose(slope[moving], exact[moving], atol=1e-5)
+    if not moving.all():
+        assert u[-1, 1] == pytest.approx(0.0, abs=1e-15)
+        assert u[-1, 0] == pytest.approx(-np.sqrt(start[0] ** 2 - start[1] ** 2))
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-300, 1e-3, 0.09])
+def test_the_closed_form_near_the_saddle_solves_its_equation(delta):
+    time = np.linspace(0.0, 1.5, 3001)
+    u = plane.descended(delta, time)
+    np.testing.assert_allclose(u[0], [1.0 + delta, delta], rtol=1e-12, atol=1e-16)
+    slope = (u[2:] - u[:-2]) / (time[2] - time[0])
+    pull = -2.0 * (u[1:-1, 0] * u[1:-1, 1] - 1.0)
+    exact = pull[:, None] * u[1:-1, ::-1]
+    np.testing.assert_allclose(slope, exact, atol=1e-5)
+
+
+def test_a_start_beside_a_kink_is_not_on_it_however_near():
+    for side in (1.0, -1.0):
+        for choice in ("on", "off", "stay", "stop"):
+            solution = pf.gradient_flow(
+                plane.descent((1.0, side * 1e-300)), stop=pf.Stop(time=0.5), branching=choice
+            )
+            assert solution.status == "ok"
+            assert solution.events.branchings == 0
+            assert np.sign(solution.final.weights()[0, 0, 1]) == side
 
 
 @pytest.mark.parametrize(

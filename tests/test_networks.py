@@ -174,3 +174,17 @@ def test_random_starts():
 def test_errors_are_sentences(make, sentence):
     with pytest.raises(pf.PolarflowError, match=sentence):
         make()
+
+
+def test_the_absolute_value_is_an_activation_of_slope_minus_one():
+    network = pf.TwoLayer(2, "abs")
+    assert network.slope == -1.0
+    assert pf.TwoLayer(2, "abs", -1.0) == network
+    direction = np.array([[0.6, 0.8, 0.0], [-0.6, 0.0, 0.8]])
+    state = pf.block_state(np.zeros(2), direction)
+    x = np.array([[2.0, 1.0], [-1.0, -3.0]])
+    np.testing.assert_allclose(
+        network.predict(state, x), [0.48 * 2.0 - 0.48, 0.48 - 0.48 * 3.0], rtol=1e-14
+    )
+    with pytest.raises(pf.PolarflowError, match='slope is 0.5; that of "abs" is -1'):
+        pf.TwoLayer(2, "abs", 0.5)

@@ -5,8 +5,9 @@ from typing import Any
 from ..errors import PolarflowError
 from ._base import Experiment
 from .boursier_2022 import EXPERIMENTS as BOURSIER_2022
+from .kumar_haupt_2024 import EXPERIMENTS as KUMAR_HAUPT_2024
 
-_ALL: dict[str, Experiment[Any]] = {each.name: each for each in BOURSIER_2022}
+_ALL: dict[str, Experiment[Any]] = {each.name: each for each in (*BOURSIER_2022, *KUMAR_HAUPT_2024)}
 
 
 def names() -> tuple[str, ...]:

@@ -16,13 +16,14 @@ class TwoLayer:
     """The network h(x) = sum_{j<=m} a_j s(w_j.x) with s(z) = max(z, slope*z).
 
     Block j is the neuron (a_j, w_j), a_j a number, or a vector of C > 1 outputs; it is
-    2-homogeneous. `activation="relu"` is slope 0, `"leaky_relu"` takes any slope in [0, 1).
+    2-homogeneous. `activation="relu"` is slope 0, `"leaky_relu"` takes any slope in [0, 1), and
+    `"abs"`, |z|, has slope -1.
 
     **Arguments:**
 
     - `width`: the number m of neurons.
-    - `activation`: `"relu"` or `"leaky_relu"`.
-    - `slope`: the slope for negative arguments, for `"leaky_relu"` only.
+    - `activation`: `"relu"`, `"leaky_relu"` or `"abs"`.
+    - `slope`: the slope for negative arguments: given for `"leaky_relu"`, -1 for `"abs"`.
     - `outputs`: the number C of outputs.
     """
 
@@ -37,10 +38,16 @@ class TwoLayer:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise PolarflowError(f"network.width is {self.width}; it must be at least 1.")
-        if self.activation not in ("relu", "leaky_relu"):
+        if self.activation not in ("relu", "leaky_relu", "abs"):
             raise PolarflowError(
-                f'network.activation is {self.activation!r}; allowed are "relu" and "leaky_relu".'
+                f"network.activation is {self.activation!r}; "
+                'allowed are "relu", "leaky_relu" and "abs".'
             )
+        if self.activation == "abs":
+            if self.slope not in (0.0, -1.0):
+                raise PolarflowError(f'network.slope is {self.slope}; that of "abs" is -1.')
+            object.__setattr__(self, "slope", -1.0)
+            return
         if self.activation == "relu" and self.slope != 0.0:
             raise PolarflowError(
                 f'network.slope is {self.slope}; "relu" has slope 0, "leaky_relu" takes others.'

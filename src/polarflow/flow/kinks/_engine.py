@@ -133,7 +133,8 @@ class KinkExactEngine:
 
     def _start_on_kinks(self, state: KinkState, z: ndarray) -> None:
         normals = self.planes.normals
-        touching = np.argwhere(np.abs(z) <= KINK_WIDTH)
+        # On a kink to rounding of the products summed: (1, 1e-300) is beside u_2 = 0, not on it.
+        touching = np.argwhere(np.abs(z) <= KINK_WIDTH * (np.abs(state.w) @ np.abs(normals).T))
         if not len(touching):
             return
         residual = np.empty_like(self.label)
