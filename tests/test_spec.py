@@ -160,7 +160,7 @@ def test_recorded_inputs_get_the_bias_of_the_data(tmp_path: Path) -> None:
     np.testing.assert_array_equal(inputs, [[3, 5]])
     (message,) = errors(tmp_path, SMALL, "record.inputs=[[3, 4]]")
     assert message == (
-        "record.inputs[0] = [3.0, 4.0]: must have the 1 numbers of an input before bias"
+        "record.inputs[0] = [3.0, 4.0]: must have the 1 number of an input before bias"
     )
 
 
@@ -330,6 +330,33 @@ def test_everything_wrong_is_said_at_once(
     assert all(f.startswith(m) for f, m in zip(found, messages, strict=True))
 
 
+def test_labels_start_and_inputs_are_told_at_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "init.npz", log_norm=[np.nan], direction=[[1.0, 0.0, 0.0]])
+    found = errors(
+        tmp_path, SMALL, "loss.kind=logistic", "data.x=[[0], [1]]", "data.y=[1, 2]",
+        "record.inputs=[[1, 2, 3]]", "init.file=init.npz",
+    )  # fmt: skip
+    assert len(found) == 3
+    assert found[0].startswith('data.y[1] is 2; the loss "logistic" needs labels -1 and 1')
+    assert found[1].startswith("record.inputs[0] = [1.0, 2.0, 3.0]: must have the 1 number ")
+    assert found[2].startswith("init.file: init: log_norm holds nan")
+
+
+@pytest.mark.parametrize(("outputs", "code"), [(4, None), (2, "the labels need 3 at least")])
+def test_outputs_may_be_more_than_the_classes_seen(
+    tmp_path: Path, outputs: int, code: str | None
+) -> None:
+    text = (
+        "[data]\nx = [[1], [2], [3]]\ny = [0, 1, 2]\n[flow]\ntime = 1\n"
+        f'[loss]\nkind = "cross_entropy"\n[network]\noutputs = {outputs}\n'
+    )
+    if code is None:
+        assert plan(tmp_path, text).problem.prediction_shape == (3, outputs)
+    else:
+        (message,) = errors(tmp_path, text)
+        assert code in message
+
+
 @pytest.mark.parametrize(
     "override", ["flow.time", "=1", "a.b.c=1", "flow.time=1,2", "flow.time=", "flow.time=1\nx=2"]
 )
@@ -372,7 +399,7 @@ def test_the_reference_page_is_the_one_in_docs() -> None:
 
 def test_networks_of_every_kind(tmp_path: Path) -> None:
     """The keys become the network that they name; starts other than a file are gaussian."""
-    spec = '[data]\nx = [[1, 2, 3], [4, 5, 6]]\ny = [1, 2]\n[flow]\ntime = 1\n[network]\n'
+    spec = "[data]\nx = [[1, 2, 3], [4, 5, 6]]\ny = [1, 2]\n[flow]\ntime = 1\n[network]\n"
 
     def made(text: str, *overrides: str) -> Plan:
         return plan(tmp_path, spec + text, *overrides)

@@ -38,9 +38,7 @@ def load(path: str | Path, bias: bool = False) -> Data:
     return Data.from_arrays(x, y, bias, name=str(path))
 
 
-def read_npz(
-    path: Path, names: Sequence[str], optional: Sequence[str] = ()
-) -> dict[str, ndarray]:
+def read_npz(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, ndarray]:
     """The named arrays of a `.npz` file, optional ones if they are there; pickles are refused."""
     _must_be_file(path)
     try:

@@ -52,7 +52,7 @@ class InitSection(Section):
         description=(
             "Instead of a draw: a .npz file with log_norm (m,), the natural logarithms of the "
             "blocks' norms, and direction (m, p), their unit vectors. Blocks are (a_j, w_j) for "
-            "two_layer, with |a_j| = |w_j| to 1e-12 where kinks are located; u_j for squared_relu, "
+            "two_layer, balanced if |a_j| = |w_j| to 1e-12; u_j for squared_relu, "
             "whose signs (m,) may be there as well; (u_j, v_j) for diagonal; all matrices, each "
             "flattened row by row, from the input layer on, the read-out last, for deep, frozen "
             "ones included; kernels (output, input, row, column), then matrices, for "

@@ -101,6 +101,14 @@ class TwoLayerSection(Section):
     activation: Function = Field("relu", description=f"s(z). {_FUNCTIONS}.")
     slope: Slope = _slope()
     power: Power = _power(', and may be given with "leaky_relu"')
+    outputs: Width | None = Field(
+        None,
+        description=(
+            "The number C of outputs: as many as the labels have columns, or as there are classes "
+            "for cross_entropy, unless given."
+        ),
+        examples=[1],
+    )
 
     @model_validator(mode="after")
     def _activation_is_whole(self) -> "TwoLayerSection":

@@ -69,30 +69,30 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
     """
     path = Path(path)
     folder = path.parent
+    from ..flow import Stop, problem
+    from ..losses import LOSSES
+    from ._start import start
+
     with _named(path, "data.file" if isinstance(spec.data, FileData) else None):
         data = spec.data.load(folder)
-    with _named(path):
-        from ..losses import LOSSES
-
-        loss = LOSSES[spec.loss.kind](spec.loss.reduction, spec.loss.scale)
+    # What is wrong with labels, start and inputs is told at once.
+    wrong: list[str] = []
+    loss = LOSSES[spec.loss.kind](spec.loss.reduction, spec.loss.scale)
+    with _gathered(wrong), _named(path):
         loss.check_labels(data.y)
-    with _named(path, None if spec.init.file is None else "init.file"):
-        from ._start import start
-
+    inputs = None
+    with _gathered(wrong):
+        inputs = _inputs(spec, data, path)
+    with _gathered(wrong), _named(path, None if spec.init.file is None else "init.file"):
         spec, network, initial = start(spec, data, loss, folder)
+    if wrong:
+        raise SpecError(wrong)
     with _named(path):
-        from ..flow import Stop, problem
-
         task = problem(data, network, initial, loss=loss)
-        stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
+    stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
     record = spec.record
     return Plan(
-        _absolute(spec, folder),
-        task,
-        stop,
-        record.times or (),
-        record.log_times or (),
-        _inputs(spec, data, path),
+        _absolute(spec, folder), task, stop, record.times or (), record.log_times or (), inputs
     )
 
 
@@ -107,8 +107,8 @@ def _inputs(spec: Spec, data: "Data", path: Path) -> ndarray | None:
         if len(row) != length:
             raise SpecError(
                 [
-                    f"{path}: record.inputs[{k}] = {shown(row)}: must have the {length} numbers "
-                    "of an input before bias"
+                    f"{path}: record.inputs[{k}] = {shown(row)}: must have the {length} "
+                    f"number{'' if length == 1 else 's'} of an input before bias"
                 ]
             )
     return append_one(np.array(rows)) if data.bias else np.array(rows)
@@ -123,6 +123,15 @@ def _absolute(spec: Spec, folder: Path) -> Spec:
             file = str((folder / section.file).resolve())
             update[name] = section.model_copy(update={"file": file})
     return spec.model_copy(update=update)
+
+
+@contextmanager
+def _gathered(wrong: list[str]) -> Iterator[None]:
+    """Errors go to a list, so that others can be found as well."""
+    try:
+        yield
+    except SpecError as error:
+        wrong.extend(error.messages)
 
 
 @contextmanager

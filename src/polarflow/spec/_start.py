@@ -57,7 +57,8 @@ def start(spec: Spec, data: Data, loss: Loss, folder: Path) -> tuple[Spec, AnyNe
         section = section.model_copy(update={"width": rows})
         spec = spec.model_copy(update={"network": section})
     seed = spec.seed if init.seed is None else init.seed
-    network = _network(section, data.dimension, loss.outputs(data.y), seed, arrays)
+    outputs = getattr(section, "outputs", None) or loss.outputs(data.y)
+    network = _network(section, data.dimension, outputs, seed, arrays)
     if not arrays:
         return spec, network, _drawn(network, init, data.dimension)
     state = block_state(arrays["log_norm"], arrays["direction"])
