@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..losses import MarginLoss
+from ..networks import TwoLayer
 from ._engine import Engine, Halt, Window
 from ._path import PathMeter
 from ._problem import Problem
@@ -66,6 +67,7 @@ class _Run:
         self.samples = max(1, min(8, self.most // 40))
         self.visits = Visits(record.stop.max_saddles)
         self.reported = 0.0
+        self.neurons = isinstance(record.problem.network, TwoLayer)
         stop = record.stop
         self.end, self.end_name = stop.end()
         self.lowest, self.lowest_name = stop.lowest_loss()
@@ -103,8 +105,12 @@ class _Run:
 
         In as much time again as has passed the loss would fall by less than 2e-3 rtol^2 of itself,
         and no block grow by a thousandth, after a time in which the fastest could have grown by
-        e^1000: a plateau that the flow will leave has a block that grows faster.
+        e^1000: a plateau that the flow will leave has a block that grows faster. Only of neurons
+        is that all: at rest their force D is zero, so that the Hessian of the loss in the weights
+        of the active ones is that of least squares, and they can't move apart either.
         """
+        if not self.neurons:
+            return False
         fall = 2.0 * at.log_grad_norm + at.log_time - at.log_loss
         return (
             fall <= np.log(2e-3 * self.engine.rtol**2)
