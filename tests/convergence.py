@@ -31,7 +31,7 @@ def measure(name: str, seeds: range) -> str:
         if path.count("branch"):
             continue
         unique += 1
-        if problem.log_scale.max() > -20:
+        if problem.within_reach_of_descent():
             for i, h in enumerate(STEPS):
                 found, _ = flow(
                     problem.x,

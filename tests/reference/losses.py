@@ -40,7 +40,8 @@ class Loss:
         elif self.kind == "correlation":
             v = -y * h
         else:
-            return -self.factor * (np.log1p(-self._others(h)) * y).sum((-1, -2))
+            gap = np.where(y > 0, -np.inf, h - (h * y).sum(-1, keepdims=True))
+            return self.factor * np.log1p(np.exp(gap).sum(-1)).sum(-1)
         return self.factor * v.sum((-1, -2))
 
     def _softmax(self, h):

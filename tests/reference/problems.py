@@ -34,6 +34,9 @@ class Case:
         """The start as numbers, (m, C + d)."""
         return self.theta * np.exp(self.log_scale)[:, None]
 
+    def within_reach_of_descent(self) -> bool:
+        return bool(self.log_scale.max() > -20 and self.times[-1] < 100)
+
     def balanced(self) -> bool:
         a, w = self.theta[:, : self.outputs], self.theta[:, self.outputs :]
         return bool(np.abs((a**2).sum(1) - (w**2).sum(1)).max() < 1e-12)
@@ -166,11 +169,20 @@ KINDS: dict[str, dict] = {
     "logistic, leaky, unbalanced": dict(
         loss="logistic", slope=0.3, begin="unbalanced", log10_scale=-0.5
     ),
+    "logistic, to time 1e40": dict(
+        loss="logistic", n=3, d=5, m=16, log10_scale=-1.0, times=(1e2, 1e15, 1e40)
+    ),
     "exponential": dict(loss="exponential"),
+    "exponential, to time 1e40": dict(
+        loss="exponential", n=3, d=5, m=16, log10_scale=-1.0, times=(1e2, 1e15, 1e40)
+    ),
     "two outputs": dict(outputs=2),
     "three outputs, unbalanced": dict(outputs=3, begin="unbalanced", log10_scale=-0.5),
     "two outputs, leaky, repeated": dict(outputs=2, slope=0.3, data="repeated", n=6),
     "cross-entropy": dict(loss="cross_entropy", outputs=3),
+    "cross-entropy, to time 1e40": dict(
+        loss="cross_entropy", outputs=3, n=3, d=5, m=12, log10_scale=-1.0, times=(1e2, 1e15, 1e40)
+    ),
     "cross-entropy, unbalanced": dict(
         loss="cross_entropy", outputs=3, begin="unbalanced", log10_scale=-0.5
     ),
