@@ -24,6 +24,7 @@ be followed; each event is located and the step repeated to end on it.
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from .arrangement import Arrangement, distance_to_hull
 from .gauss import LD, Gauss, basis, legendre, unproject
@@ -32,6 +33,7 @@ from .losses import Loss
 
 GAUSS = Gauss(16)
 NOISE = LD(1e-17)  # events are located so closely
+FEW = 5  # so many independent hyperplanes at once are decided by trying all faces
 BLUR = LD(1e-15)  # margins smaller than this have no sign: dependent normals are so to rounding
 EQUAL = 1e-12  # decisions: relative size below which a number is zero
 LATER = (1e-8, 1e-6, 1e-4)  # decisions look at the residual so many time units after the event
@@ -201,7 +203,8 @@ class _Flow:
             return np.where(np.isin(self.arr.plane, planes), self.slopes(side) * c, 0) @ self.x
 
         found = []
-        for face in self.arr.faces(k):
+        few = len(k) <= FEW or self.arr.rank(k) < len(k)
+        for face in self.arr.faces(k) if few else [self.least_norm_face(k, base, c)]:
             zero = tuple(h for h, s in zip(k, face, strict=True) if s == 0)
             free = tuple(h for h, s in zip(k, face, strict=True) if s != 0)
             signs = face[face != 0]
@@ -210,9 +213,15 @@ class _Flow:
             lead = signs * (normals[list(free)] @ unproject(g, q))
             if (lead < -EQUAL).any():
                 continue
-            if zero:
+            if zero and (few or len(zero) <= FEW):
                 points = [q @ (g + pull(zero, cell)) for cell in self.arr.cells(zero)]
                 if distance_to_hull(np.array(points)) > EQUAL:
+                    continue
+            elif zero:
+                low, high = self.bounds(zero, c)
+                n = normals[list(zero)]
+                mu = solve_linear(n @ n.T, -(n @ g))
+                if (mu < low - EQUAL).any() or (mu > high + EQUAL).any():
                     continue
             found.append((face, unproject(g, q)))
         if not found:
@@ -230,6 +239,23 @@ class _Flow:
         first = found[0][1]
         many = any(np.abs(v - first).max() > 1e-9 for _, v in found)
         return k, min((f for f, _ in found), key=rank), many
+
+    def bounds(self, planes, c):
+        """Between what the force along each normal can be, for independent hyperplanes."""
+        up = self.arr.height > 0
+        own = np.array([np.where(self.arr.plane == h, self.arr.height * c, 0) for h in planes])
+        plus, minus = own @ np.where(up, LD(1), self.slope), own @ np.where(up, self.slope, LD(1))
+        return np.minimum(plus, minus), np.maximum(plus, minus)
+
+    def least_norm_face(self, planes, base, c):
+        """Too many independent hyperplanes to try all faces: the one of the least-norm element."""
+        low, high = (b.astype(float) for b in self.bounds(planes, c))
+        normals = self.arr.unit[list(planes)]
+        found = lsq_linear(
+            normals.T, -base.astype(float), bounds=(low, high + 1e-300), method="bvls", tol=1e-15
+        )
+        force = normals @ (base.astype(float) + normals.T @ found.x)
+        return np.where(np.abs(force) > 1e-9, np.sign(force), 0).astype(int)
 
     def later(self, part):
         """The state, and the residual, this part of a time unit later."""

@@ -153,6 +153,7 @@ KINDS: dict[str, dict] = {
     "many kinks in the plane": dict(data="crowded", n=8, d=2),
     "many kinks in space": dict(data="crowded", n=8, d=3),
     "three kinks on a line": dict(data="coplanar", n=6),
+    "twenty kinks held at once": dict(n=16, d=24, m=12, times=(2.0, 6.0, 12.0)),
     "labels of one sign": dict(label="one sign"),
     "a zero label": dict(label="a zero"),
     "leaky, slope 0.3": dict(slope=0.3),
@@ -187,3 +188,6 @@ KINDS: dict[str, dict] = {
         loss="cross_entropy", outputs=3, begin="unbalanced", log10_scale=-0.5
     ),
 }
+
+#: Kinds whose reference takes more than a few seconds.
+LONG = {name for name in KINDS if "1e40" in name or "at once" in name}
