@@ -111,6 +111,7 @@ def test_cases_are_what_they_say():
     many = CASES["many-examples"].build()
     assert (many.data.x.shape, many.network.width) == ((10_000, 10), 1000)
     for case in CASES.values():
+        assert case.reference_rtol < 0.02 * case.rtol
         steps = np.array(case.times) / case.step
         np.testing.assert_allclose(steps, np.round(steps), rtol=1e-12)
         assert case.build().loss.factor(10) == pytest.approx(0.2)

@@ -37,8 +37,9 @@ AGAIN = 3.0
 WHOLE, PART = 120.0, 10.0
 """Budgets in seconds of methods with steps of fixed cost; PyTorch has a quarter of the first."""
 QUICK_WHOLE, QUICK_PART = 4.0, 1.0
-QUICK_CAP = 10_000
-QUICK = ("two-points", "high-dimension", "cost-scale")
+QUICK_CHECK = 1e8
+"""The quick form leaves out a check whose iterations times width are more."""
+QUICK = ("two-points", "width", "cost-scale")
 FILE = "summary.json"
 
 
@@ -62,7 +63,7 @@ def run(
     those of one run on one machine; compiling is apart. A method with steps of fixed cost that
     would take minutes is measured on a part of its steps and scaled to the whole; an adaptive
     solver is stopped after a number of field evaluations. Errors are taken to the engine at a
-    tolerance 1e-4 times its own, whose distance from gradient descent extrapolated to step zero,
+    tighter tolerance, whose distance from gradient descent extrapolated to step zero,
     which shares nothing with it, is stated.
 
     **Arguments:**
@@ -122,7 +123,7 @@ def methods(case: Case, quick: bool) -> list[Method]:
     """The methods of a case, the engine's row that ratios are taken to first."""
     budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE, PART)
     torch_budget = Budget(QUICK_WHOLE, QUICK_PART) if quick else Budget(WHOLE / 4, PART)
-    cap = min(case.cap, QUICK_CAP) if quick else case.cap
+    cap = case.cap // 10 if quick else case.cap
     chosen = [engine(rtol) for rtol in dict.fromkeys((case.rtol, *case.more_rtols))]
     chosen.append(descent(case.step, budget))
     if case.finer:
@@ -168,7 +169,7 @@ def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) 
         "name": case.name,
         "source": case.source,
         "times": list(case.times),
-        "reference": {"method": "engine", "setting": f"rtol {case.reference_rtol():.0e}", **check},
+        "reference": {"method": "engine", "setting": f"rtol {case.reference_rtol:.0e}", **check},
         "rows": rows,
         "not_installed": [] if has_torch() else ["PyTorch GD"],
         "memory": peak(case.name) if case.memory else None,
@@ -181,8 +182,9 @@ def _reference(
     """The engine at a tight tolerance, and its distance from extrapolated gradient descent."""
     say(f"{case.name}: reference")
     problem = case.build()
-    reference = engine(case.reference_rtol()).follow(problem, case.times)
-    if case.check_step is None or (quick and case.times[-1] / case.check_step > 1e6):
+    reference = engine(case.reference_rtol).follow(problem, case.times)
+    steps = 3.0 * case.times[-1] / (case.check_step or 1.0)
+    if case.check_step is None or (quick and steps * problem.initial.blocks > QUICK_CHECK):
         return reference, {"independent": None, "weight_error": None, "loss_error": None}
     n, d = problem.data.x.shape
     gram = 8 < n < 2 * d
