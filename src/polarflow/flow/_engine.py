@@ -7,6 +7,8 @@ that may leave the range of floats are natural logarithms.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -68,13 +70,13 @@ class Measure:
     log_rate: float
     log_escape: float
 
-    @property
+    @cached_property
     def log_rest(self) -> float:
         """ln(|grad l|^2 / (Lambda(r) l)): how slowly the loss decays; inf where it isn't defined.
 
         It is very negative near a saddle.
         """
-        if not (np.isfinite(self.log_rate) and np.isfinite(self.log_loss)):
+        if not (isfinite(self.log_rate) and isfinite(self.log_loss)):
             return np.inf
         return 2.0 * self.log_grad_norm - self.log_rate - self.log_loss
 
