@@ -38,15 +38,19 @@ from ._stiff import StiffSolver, kernel
 from ._window import cut_length, window_events, window_rides
 
 _MAX_ORDER = 30
+#: How many times longer than the last one a window that events cut may be.
+_GROWTH = 1.7
 _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": BRANCH_STOP}
 #: Truncation error of one window, in units of rtol.
 _LOCAL = 0.02
 #: What the events of one window may do to the motion of any neuron, in units of rtol.
-_EVENTS = 0.2
+_EVENTS = 0.3
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
 _SLACK = 0.01
 #: What a jump may neglect in any log-norm, in units of rtol.
 _JUMP = 0.02
+#: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
+_SEGMENT = 200
 #: Bytes that the segments of one window or jump may take.
 _MEMORY = 256e6
 _BRANCHED = (
@@ -85,6 +89,8 @@ class KinkExactEngine:
         self.series_tolerance = max(_LOCAL * rtol, 1e-15)
         self.step_tolerance = _EVENTS * rtol
         self._stiff = StiffSolver(self)
+        self._rooms: dict[str, ndarray] = {}
+        self._last: tuple[KinkState, Field] | None = None
         rng = np.random.default_rng(0)
         count = len(self.planes.normals)
         self._keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
@@ -222,7 +228,9 @@ class KinkExactEngine:
         return prediction, unit, residual
 
     def field(self, state: KinkState) -> Field:
-        """Residual and velocities at a state."""
+        """Residual and velocities at a state; that of the last one is remembered."""
+        if self._last is not None and self._last[0] is state:
+            return self._last[1]
         planes = self.planes
         z = state.w @ planes.normals.T
         prediction = self._predict(state, z)
@@ -235,7 +243,9 @@ class KinkExactEngine:
             (side > 0).astype(float), side, residual, planes.normals, planes.plane, planes.plus,
             planes.minus, force,
         )  # fmt: skip
-        return Field(prediction, unit, residual, group, member, force, z)
+        field = Field(prediction, unit, residual, group, member, force, z)
+        self._last = (state, field)
+        return field
 
     def gain(self, residual: ndarray) -> float:
         """The largest derivative of the scaled residual by a prediction."""
@@ -328,12 +338,14 @@ class KinkExactEngine:
         top, groups = _MAX_ORDER + 1, len(group_side)
         residual = np.zeros((top, n, outputs))
         residual[0] = field.residual
-        weight = np.empty((len(parts.w), top, q))
-        output = np.empty((len(parts.w), top, outputs))
-        raw, force = np.empty((top, groups, outputs, q)), np.empty((groups, top, outputs, q))
-        multiplier = np.empty((groups, top, most, outputs))
-        on, jump = np.zeros((2, top, p, outputs))
-        cap = min(longest, 4.0 * self.last_length)
+        count = len(parts.w)
+        weight = self._room("weight", count, top, q)
+        output = self._room("output", count, top, outputs)
+        raw = self._room("raw", top, groups, outputs, q)
+        force = self._room("force", groups, top, outputs, q)
+        multiplier = self._room("multiplier", groups, top, most, outputs)
+        on, jump = self._room("planes", 2, top, p, outputs)
+        cap = min(longest, _GROWTH * self.last_length)
         order, length = coupled_series(
             parts.w, parts.a, parts.particle_share, parts.particle_group, group_side, active,
             self.kind, self.label, self.factor, field.unit, residual, planes.normals, planes.plane,
@@ -346,12 +358,23 @@ class KinkExactEngine:
         load = float(shares @ np.sum(state.a**2, axis=1))
         self._stiff.notice(length, gain * planes.spread**2 * 2.0 * load)
         whole = length
+        self._stiff.spend(count * order * (order + 6))
+        # The window keeps its series; the room is used again.
+        series = weight[:, : order + 1].copy(), output[:, : order + 1].copy(), order
         window = self.ride(
-            state, field, parts, (weight, output, order), (on, jump, raw, multiplier, order),
-            length, gain, cut=True,
-        )  # fmt: skip
+            state, field, parts, series, (on, jump, raw, multiplier, order), length, gain, cut=True
+        )
+        self._stiff.advanced(window.length)
         self.last_length = window.length if window.length < whole else np.inf
         return window
+
+    def _room(self, name: str, *shape: int) -> ndarray:
+        """An array that is used again in every window."""
+        size = int(np.prod(shape))
+        flat = self._rooms.get(name)
+        if flat is None or len(flat) < size:
+            flat = self._rooms[name] = np.zeros(size + size // 4)
+        return flat[:size].reshape(shape)
 
     def parts(self, state: KinkState, field: Field) -> "Parts":
         """The particles of a state's groups."""
@@ -421,6 +444,7 @@ class KinkExactEngine:
                 allowed,
             )  # fmt: skip
         room.trim(used)
+        self._stiff.spend(len(parts.w) * 4 + used * _SEGMENT)
         return Window(
             self, state, field.unit, length, field.group, parts, series, (base, count, room)
         )

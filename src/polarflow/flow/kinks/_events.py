@@ -30,43 +30,63 @@ from ._patterns import (
 
 
 @njit(cache=True, error_model="numpy")
-def first_root(c, order, length, width):
+def first_root(coefficient, order, length, width):
     """The first tau in [0, length] at which sum_i c_i tau^i + width falls below zero, or inf.
 
     Marches by steps that a bound on the second derivative proves free of roots, which converges
-    to a simple root like Newton's method, from the left.
+    to a simple root like Newton's method, from the left. The polynomial is expanded anew where
+    the bound would be far above what it bounds.
     """
-    curvature = 0.0
-    power = 1.0
-    for i in range(2, order + 1):
-        curvature += i * (i - 1) * abs(c[i]) * power
-        power *= length
-    t = 0.0
-    for _ in range(200):
-        f = c[order]
-        df = 0.0
-        for i in range(order - 1, -1, -1):
-            df = df * t + f
-            f = f * t + c[i]
-        f += width
-        if t == 0.0 and f < 0.0:
-            if df < 0.0:
-                return 0.0
-            f = 0.0
-        if f <= 1e-3 * width and df < 0.0:
-            return t
-        denominator = np.sqrt(df * df + 2.0 * curvature * max(f, 0.0)) - df
-        if denominator <= 0.0:
+    c = coefficient[: order + 1].copy()
+    start = 0.0
+    for _ in range(400):
+        panel = length - start
+        while True:
+            curvature = 0.0
+            power = 1.0
+            for i in range(2, order + 1):
+                curvature += i * (i - 1) * abs(c[i]) * power
+                power *= panel
+            size = abs(c[0]) + abs(c[1]) * panel
+            if order > 1:
+                size += abs(c[2]) * panel * panel
+            if curvature * panel * panel <= 16.0 * size or panel <= 1e-13 * length:
+                break
+            panel *= 0.5
+        t = 0.0
+        for _ in range(40):
+            f = c[order]
+            df = 0.0
+            for i in range(order - 1, -1, -1):
+                df = df * t + f
+                f = f * t + c[i]
+            f += width
+            if start == 0.0 and t == 0.0 and f < 0.0:
+                if df < 0.0:
+                    return 0.0
+                f = 0.0
+            if f <= 1e-3 * width and df < 0.0:
+                return start + t
+            denominator = np.sqrt(df * df + 2.0 * curvature * max(f, 0.0)) - df
+            if denominator <= 0.0:
+                t = panel
+                break
+            if f <= 0.0:
+                # At the start on the wrong side by rounding, and leaving it.
+                step = max(2.0 * df / curvature, 0.0) if curvature > 0.0 else np.inf
+            else:
+                step = 2.0 * f / denominator
+            t += step
+            if t >= panel:
+                t = panel
+                break
+        start += t
+        if start >= length * (1.0 - 1e-15):
             return np.inf
-        if f <= 0.0:
-            # At the start on the wrong side by rounding, and leaving it.
-            step = max(2.0 * df / curvature, 0.0) if curvature > 0.0 else np.inf
-        else:
-            step = 2.0 * f / denominator
-        t += step
-        if t >= length:
-            return np.inf
-    return t
+        for i in range(order):
+            for b in range(order - 1, i - 1, -1):
+                c[b] += t * c[b + 1]
+    return start
 
 
 @njit(cache=True, error_model="numpy")
@@ -175,10 +195,19 @@ def first_event(
     )
     if motion == 0.0:
         return time, plane, kind
+    near = 0
+    for h in range(p):
+        if side[h] != SLIDE and (abs(side[h]) == 2 or abs(z[h]) <= motion + KINK_WIDTH):
+            near += 1
+    together = 4 * near > p and p * q > 1024
+    if together:
+        across = np.dot(normals, weight[: order + 1].T)
+    else:
+        across = np.empty((0, 0))
     for h in range(p):
         if side[h] == SLIDE:
             continue
-        rest = side[h] == REST or side[h] == REST_ON
+        rest = abs(side[h]) == 2
         sign = -1.0 if side[h] < 0 else 1.0
         if not rest and sign * z[h] + KINK_WIDTH > motion:
             continue
@@ -187,8 +216,11 @@ def first_event(
         coefficient[0] = sign * z[h]
         for i in range(1, order + 1):
             t = 0.0
-            for c in range(q):
-                t += normals[h, c] * weight[i, c]
+            if together:
+                t = across[h, i]
+            else:
+                for c in range(q):
+                    t += normals[h, c] * weight[i, c]
             coefficient[i] = sign * t
             power *= length
             total += abs(t) * power
@@ -343,6 +375,8 @@ def event_defect(
         a = evaluate(output[:, 0], order, time)
         turn = pull if side[plane] < 0 else -pull
         if turn * crossing < 0.0 and abs(turn) > abs(crossing):
+            # It is held: all that is missed is that w stops across the kink.
             turn = -crossing
-        defect[0] = a * abs(crossing)
+        else:
+            defect[0] = a * abs(crossing)
         defect[1] = a * turn

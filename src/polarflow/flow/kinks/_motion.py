@@ -41,20 +41,28 @@ def shift_rows(c, order, start):
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def extend_neuron(i, degree, force, weight, output):
     """The Taylor coefficients i + 1 of a' = D w and w' = D^T a, D of the given degree."""
-    q = weight.shape[1]
-    outputs = output.shape[1]
-    for c in range(q):
-        weight[i + 1, c] = 0.0
-    for o in range(outputs):
+    new = weight[i + 1]
+    q = len(new)
+    new[:] = 0.0
+    for o in range(output.shape[1]):
         s = 0.0
-        for b in range(max(0, i - degree), i + 1):
-            al = output[b, o]
+        b = max(0, i - degree)
+        # Pairs of terms, in separate loops for sums and stores, vectorise best.
+        while b < i:
+            w, w_next = weight[b], weight[b + 1]
+            f, f_next = force[i - b, o], force[i - b - 1, o]
+            a, a_next = output[b, o], output[b + 1, o]
             for c in range(q):
-                s += weight[b, c] * force[i - b, o, c]
-                weight[i + 1, c] += al * force[i - b, o, c]
+                s += w[c] * f[c] + w_next[c] * f_next[c]
+            for c in range(q):
+                new[c] += a * f[c] + a_next * f_next[c]
+            b += 2
+        if b == i:
+            s += dot(weight[b], force[0, o])
+            add(new, output[b, o], force[0, o])
         output[i + 1, o] = s / (i + 1)
     for c in range(q):
-        weight[i + 1, c] /= i + 1
+        new[c] /= i + 1
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -186,8 +194,7 @@ def ride(
         whole = start + remaining >= length * (1.0 - 1e-14)
         if whole:
             remaining = length - start
-        for h in range(p):
-            z[h] = dot(normals[h], weight[0])
+        np.dot(normals, weight[0], z)
         time, hit, kind = first_event(
             side, z, normals, weight, output, order, multiplier, shifted_jump, ready, remaining,
             noise, slack, coefficient, other,

@@ -48,10 +48,16 @@ def add_moment(i, share, weight, output, moment):
     """Add to a group's (C, q) sums of a w the coefficient i of one particle's."""
     q = weight.shape[1]
     for o in range(output.shape[1]):
-        for b in range(i + 1):
-            t = share * output[b, o]
+        total = moment[o]
+        b = 0
+        while b < i:
+            w, w_next = weight[i - b], weight[i - b - 1]
+            a, a_next = share * output[b, o], share * output[b + 1, o]
             for c in range(q):
-                moment[o, c] += t * weight[i - b, c]
+                total[c] += a * w[c] + a_next * w_next[c]
+            b += 2
+        if b == i:
+            add(total, share * output[i, o], weight[0])
 
 
 @njit(cache=True, error_model="numpy")
@@ -144,7 +150,7 @@ def coupled_series(
         pace = 0.85 * reach / (i + 3.0)
         if pace > best_pace:
             best_order, best_reach, best_pace = i + 1, 0.85 * reach, pace
-        elif i + 1 > best_order + 3:
+        elif i + 1 > best_order + 2:
             break
     force_order(
         best_order, group_side, active, residual, normals, plane, plus, minus, slides, inverse,

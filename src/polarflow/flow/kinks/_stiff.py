@@ -94,19 +94,45 @@ class StiffSolver:
         self.active = False
         self.length = 0.0
         self._waiting = 0
+        self._work = 0.0
+        self._rate = np.inf
+        self._pause, self._longest_pause = 0, 16
 
     def restart(self) -> None:
         """Forget what was learnt: the state is a new one."""
         self.active = False
         self._waiting = 0
+        self._rate = np.inf
+        self._pause, self._longest_pause = 0, 16
+
+    def spend(self, work: float) -> None:
+        """Learn of work that was done."""
+        self._work += work
+
+    def advanced(self, length: float) -> None:
+        """Learn that an explicit window was taken: its work for a unit of time."""
+        rate = self._work / max(length, 1e-300)
+        self._rate = rate if self._rate == np.inf else 0.8 * self._rate + 0.2 * rate
+        self._work = 0.0
+        self._pause = max(0, self._pause - 1)
 
     def notice(self, length: float, bound: float) -> None:
         """Learn of an explicit window: several in a row at the edge of stability start us."""
         self._waiting = self._waiting + 1 if bound * length > 1.0 else 0
-        if self._waiting >= 6:
+        if self._waiting >= 6 and self._pause == 0:
             self.active = True
             self.length = 4.0 * length
             self._waiting = 0
+
+    def _judge(self, length: float) -> None:
+        """Stop for a while if explicit windows would have done the same for less work."""
+        if self._work > self._rate * length:
+            self.active = False
+            self._pause = self._longest_pause
+            self._longest_pause = min(2 * self._longest_pause, 512)
+        else:
+            self._longest_pause = 16
+        self._work = 0.0
 
     def window(self, state: "KinkState", field: "Field", longest: float) -> "Window | None":
         """A stiff window, or None where it doesn't pay."""
@@ -114,6 +140,7 @@ class StiffSolver:
         if engine.kind != SQUARE:
             return None
         method = radau()
+        self._work = 0.0
         values, vectors = np.linalg.eigh(engine.factor * kernel(engine, state))
         values = np.maximum(values, 0.0)
         edge = 4.0 / max(float(values[-1]), 1e-300)
@@ -137,9 +164,11 @@ class StiffSolver:
             if error <= allowed:
                 if length >= self.length or ratio < 1.0:
                     self.length = length * min(max(ratio, 0.5), 4.0)
+                self._judge(length)
                 return window
             length *= max(0.2, min(ratio, 0.8))
         self.active = False
+        self._judge(0.0)
         return None
 
     def _solve(self, method, state, field, parts, length, values, vectors, allowed):
@@ -207,6 +236,7 @@ class StiffSolver:
         multiplier = np.empty((groups, STAGES, most, outputs))
         on, jump = np.empty((2, STAGES, p, outputs))
         must_ride = np.empty(count, dtype=np.bool_)
+        self.spend(count * 4 * _SERIES)
         given_series(
             parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
             length, planes.normals, planes.plane, planes.plus, planes.minus,

@@ -6,7 +6,10 @@ from numba import njit
 from ._events import event_defect, first_event
 from ._field import plane_values
 from ._motion import evaluate_rows, ride
-from ._patterns import FAST, KINK_WIDTH, NONE, REST, REST_ON, SLIDE, add, dot
+from ._patterns import FAST, KINK_WIDTH, NONE, add, dot
+
+#: Times in a window at which the motion of lumped neurons is looked at.
+_SAMPLES = 24
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -26,29 +29,48 @@ def neuron_series(mix, first, order, weight, output, own_weight, own_output):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def lumped_reach(lumped, k, group_side, weight, order, normals, length, reach, careful):
-    """How far across each hyperplane a neuron of norm sqrt 2 in a lumped group can move.
+def lumped_motion(lumped, k, group_side, weight, order, normals, length, table, slack, careful):
+    """Where the particles of lumped groups are across each hyperplane, at times in a window.
 
-    Marks groups that slide or rest on a kink, whose neurons have more to be watched.
+    `table` (G, p, samples, k) gets w.e, and `slack` (G, p) what a neuron of norm sqrt 2 may
+    deviate between samples. Marks groups that slide or rest, whose neurons have more to be watched.
     """
-    p = len(normals)
     for g in range(len(lumped)):
         careful[g] = False
-        for h in range(p):
-            if group_side[g, h] == SLIDE or group_side[g, h] == REST or group_side[g, h] == REST_ON:
+        for h in range(len(normals)):
+            if abs(group_side[g, h]) != 1:
                 careful[g] = True
-        if lumped[g] < 0:
-            continue
-        for h in range(p):
-            power = 1.0
-            total = 0.0
-            for i in range(1, order + 1):
-                power *= length
-                t = 0.0
+            if lumped[g] < 0:
+                continue
+            fastest = 0.0
+            for sample in range(_SAMPLES):
+                t = length * (sample + 1) / _SAMPLES
+                speed = 0.0
                 for b in range(k):
-                    t += dot(normals[h], weight[lumped[g] + b, i]) ** 2
-                total += np.sqrt(t) * power
-            reach[g, h] = np.sqrt(2.0) * total + KINK_WIDTH
+                    x, dx = 0.0, 0.0
+                    for i in range(order, -1, -1):
+                        dx = dx * t + x
+                        x = x * t + dot(normals[h], weight[lumped[g] + b, i])
+                    table[g, h, sample, b] = x
+                    speed += dx**2
+                fastest = max(fastest, speed)
+            slack[g, h] = np.sqrt(2.0 * fastest) * length / _SAMPLES + KINK_WIDTH
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def may_meet(side, z, mix, table, slack):
+    """Whether a lumped neuron may meet a kink in a window."""
+    for h in range(len(side)):
+        sign = 1.0 if side[h] > 0 else -1.0
+        if sign * z[h] <= slack[h]:
+            return True
+        for sample in range(_SAMPLES):
+            t = 0.0
+            for b in range(len(mix)):
+                t += mix[b] * table[h, sample, b]
+            if sign * t <= slack[h]:
+                return True
+    return False
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -65,9 +87,12 @@ def window_events(
     other = np.empty(top + 2)
     own_weight = np.empty((order + 1, q))
     own_output = np.empty((order + 1, outputs))
-    reach = np.empty((groups, p))
+    table = np.empty((groups if mix.shape[1] == k else 0, p, _SAMPLES, k))
+    slack_across = np.empty((groups, p))
     careful = np.empty(groups, np.bool_)
-    lumped_reach(lumped, k, group_side, weight, order, normals, length, reach, careful)
+    lumped_motion(
+        lumped, k, group_side, weight, order, normals, length, table, slack_across, careful
+    )
     for j in range(len(group)):
         g = group[j]
         time[j] = np.inf
@@ -75,11 +100,9 @@ def window_events(
         first_plane[j] = -1
         w, a = weight[first[j]], output[first[j]]
         if lumped[g] >= 0:
-            near = careful[g]
-            for h in range(p):
-                if abs(z[j, h]) <= reach[g, h]:
-                    near = True
-            if not near:
+            if not careful[g] and not may_meet(
+                group_side[g], z[j], mix[j], table[g], slack_across[g]
+            ):
                 continue
             neuron_series(mix[j], first[j], order, weight, output, own_weight, own_output)
             w, a = own_weight, own_output
@@ -189,17 +212,16 @@ def window_prediction(
     moment = np.zeros((outputs, groups, q))
     w = np.empty(q)
     a = np.empty(outputs)
+    rider_w = np.zeros((len(riders), q))
+    rider_a = np.zeros((len(riders), outputs))
+    segment = np.zeros(len(riders), np.int64)
     for i in range(count):
         evaluate_rows(weight[i], order, offset, now_w[i])
         evaluate_rows(output[i], order, offset, now_a[i])
         for o in range(outputs):
             add(moment[o, particle_group[i]], particle_share[i] * now_a[i, o], now_w[i])
-    on_value = np.zeros((p, outputs))
-    value = np.zeros((p, outputs))
     for r in range(len(riders)):
         j = riders[r]
-        if share[j] == 0.0:
-            continue
         # Out with its part in the group's moment, in with what it is.
         terms = k if lumped[group[j]] >= 0 else 1
         w[:] = 0.0
@@ -212,16 +234,23 @@ def window_prediction(
         s = neuron_base[j] + neuron_count[j] - 1
         while s > neuron_base[j] and segment_start[s] > offset:
             s -= 1
+        segment[r] = s
         t = offset - segment_start[s]
-        evaluate_rows(segment_w[s], segment_order[s], t, w)
-        evaluate_rows(segment_a[s], segment_order[s], t, a)
-        for h in range(p):
-            z = dot(normals[h], w)
-            for o in range(outputs):
-                v = share[j] * a[o] * z
+        evaluate_rows(segment_w[s], segment_order[s], t, rider_w[r])
+        evaluate_rows(segment_a[s], segment_order[s], t, rider_a[r])
+    on_value = np.zeros((p, outputs))
+    value = np.zeros((p, outputs))
+    z = np.dot(rider_w, normals.T)
+    for r in range(len(riders)):
+        side = segment_side[segment[r]]
+        for o in range(outputs):
+            t = share[riders[r]] * rider_a[r, o]
+            if t == 0.0:
+                continue
+            for h in range(p):
+                v = t * z[r, h]
                 value[h, o] += v
-                if segment_side[s, h] > 0:
-                    on_value[h, o] += v
+                on_value[h, o] += v if side[h] > 0 else 0.0
     by_plane = np.empty((p, q))
     total = np.empty(q)
     for o in range(outputs):
