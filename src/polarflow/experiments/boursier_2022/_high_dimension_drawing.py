@@ -61,7 +61,7 @@ def loss_and_variance(e: Evidence, folder: Path, quick: bool) -> list[Path]:
             label="cumulated",
         )  # fmt: skip
         right.set_xticks(number)
-        right.set_ylim(0.0, 1.0)
+        right.set_ylim(0.0, 1.04)
         right.set_xlabel("principal component")
         right.set_ylabel("explained variance ratio")
         right.set_title("(b) final hidden weights", pad=12)
