@@ -28,7 +28,7 @@ def test_the_search_finds_what_the_enumeration_lists() -> None:
         assert p.kkt_residual < 1e-12 and p.order_defect < 1e-12
         near = min(listed.points, key=lambda q: float(np.linalg.norm(q.direction - p.direction)))
         assert np.linalg.norm(near.direction - p.direction) < 1e-9
-        assert near.type == p.type
+        assert (near.type, near.certified) == (p.type, p.certified)
         if p.share:
             assert p.type == "maximum"
     tops = [p for p in listed.points if p.type == "maximum"]

@@ -32,6 +32,7 @@ _EPILOGUE = (
 
 _VERBS = {
     "run": ("run:run", "Follow one flow, as a spec says."),
+    "ncf": ("ncf:ncf", "Find the KKT points of the neural correlation function."),
     "init": ("init:init", "Write a commented example spec."),
     "list": ("reproduce:show", "List the published experiments."),
     "reproduce": ("reproduce:reproduce", "Reproduce published figures and check their claims."),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._find import kkt_points as kkt_points
     from ._points import KKTPoint as KKTPoint
     from ._points import KKTSet as KKTSet
+    from ._search import flow_limits as flow_limits
     from ._search import search_points as search_points
     from ._squared_points import squared_points as squared_points
     from ._two_layer_points import two_layer_points as two_layer_points
@@ -20,6 +21,7 @@ _HOME = {
     "KKTPoint": "._points",
     "KKTSet": "._points",
     "check_target": "._find",
+    "flow_limits": "._search",
     "kkt_points": "._find",
     "search_points": "._search",
     "squared_points": "._squared_points",

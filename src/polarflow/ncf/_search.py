@@ -82,6 +82,8 @@ def search_points(
         unresolved.append(lost / starts)
     largest = max((abs(p.value) for p in points), default=0.0)
     done = [_scaled(p, blocks, largest) for p in points]
+    if any(block.sign is not None for block in blocks) and z.ndim == 1:
+        done = [_squared(p, x, z) for p in done]
     proof: dict[str, Any] = {
         "starts": starts,
         "seed": seed,
@@ -95,6 +97,23 @@ def search_points(
     )
 
 
+def flow_limits(
+    network: Network, x: Float[ndarray, "n d"], z: ndarray, starts: Float[ndarray, "m p"]
+) -> Float[ndarray, "m p"]:
+    """Where the NCF flow takes given directions of a network whose blocks are all alike.
+
+    The flow on the sphere, finished by Newton's method; a flow that comes to no KKT point keeps
+    the direction that it had.
+    """
+    (block,) = blocks_of(network, x.shape[1])
+    sphere = Sphere(block, x, z.reshape(len(x), -1))
+    size = float(np.linalg.norm(sphere.value_and_gradient(starts)[1], axis=1).max())
+    ends = sphere.flow(starts, size, CLOSER[-1])
+    finished = [sphere.newton(end, size)[0] for end in ends]
+    near = [np.linalg.norm(f - end) < 1e-3 for f, end in zip(finished, ends, strict=True)]
+    return np.where(np.array(near)[:, None], np.array(finished), ends)
+
+
 def _scaled(point: KKTPoint, blocks: list[Block], largest: float) -> KKTPoint:
     order = blocks[point.block or 0].order
     scale = order * largest or 1.0
@@ -104,6 +123,20 @@ def _scaled(point: KKTPoint, blocks: list[Block], largest: float) -> KKTPoint:
         order_defect=abs(order * point.value - point.multiplier) / scale,
         block=point.block if len(blocks) > 1 else None,
     )
+
+
+def _squared(point: KKTPoint, x: ndarray, z: ndarray) -> KKTPoint:
+    """A point of a squared-ReLU unit with its kinks and the interval test."""
+    sign = point.sign
+    if sign is None:
+        return point
+    from ._certificate import NeuronCertifier
+
+    reach = np.linalg.norm(x, axis=1)
+    on = np.flatnonzero((np.abs(x @ point.direction) <= 1e-10 * reach) & (reach > 0) & (z != 0))
+    point = replace(point, on_kinks=tuple(on.tolist()))
+    proved, radius = NeuronCertifier(x, z, 0.0).squared(point, sign)
+    return replace(point, certified=proved, radius=radius)
 
 
 def _of_block(sphere: Sphere, w: ndarray, probes: ndarray) -> tuple[list[KKTPoint], int]:
@@ -135,7 +168,7 @@ def _of_block(sphere: Sphere, w: ndarray, probes: ndarray) -> tuple[list[KKTPoin
             if residual <= FOUND:
                 candidates.append((at, 0))
     found = [_look(sphere, at, flows) for at, flows in _distinct(candidates)]
-    return list(_points(sphere, found, probes, size)), lost
+    return list(_points(sphere, found, probes, size, len(w))), lost
 
 
 def _rises(sphere: Sphere, at: ndarray) -> bool:
@@ -162,13 +195,12 @@ def _look(sphere: Sphere, at: ndarray, flows: int) -> _Found:
 
 
 def _points(
-    sphere: Sphere, found: list[_Found], probes: ndarray, size: float
+    sphere: Sphere, found: list[_Found], probes: ndarray, size: float, starts: int
 ) -> Iterator[KKTPoint]:
     """One entry for each isolated point, and one for each flat set."""
     if not found:
         return
     block = sphere.block
-    total = sum(f.flows for f in found)
     functions = sphere.outputs(np.array([f.at for f in found]), probes)
     reach = float(np.abs(functions).max()) or 1.0
     seen: list[tuple[ndarray, float, int]] = []
@@ -192,7 +224,7 @@ def _points(
             multiplier=multiplier,
             kkt_residual=float(np.linalg.norm(gradient[0] - multiplier * f.at)),
             sign=block.sign,
-            share=f.flows / total if total else None,
+            share=f.flows / starts,
             singular_values=block.singular_values(f.at),
             block=block.number,
         )
@@ -202,7 +234,7 @@ def _points(
             known, flows = flats.get(orbit, (point, 0))
             flats[orbit] = (known, flows + f.flows)
     for point, flows in flats.values():
-        yield replace(point, share=flows / total if total else None)
+        yield replace(point, share=flows / starts)
 
 
 def _orbit(

@@ -4,12 +4,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 
 from ..errors import SpecError
-from ._models import Spec
+from ._models import ProblemSpec, Spec
 from ._sentences import sentences
 
 #: Ways to say the same thing: one that is given by an override takes the place of the others.
@@ -24,7 +24,20 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?")
 _WORD = re.compile(r"[A-Za-z][\w.-]*|[^\[\]{}\"',=\s]*[/\\][^\[\]{}\"',=]*|[^\W][\w.-]*\.(npz|csv)")
 
 
-def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
+S = TypeVar("S", bound=ProblemSpec)
+
+
+@overload
+def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec: ...
+
+
+@overload
+def load_spec(path: str | Path, overrides: Iterable[str], kind: type[S]) -> S: ...
+
+
+def load_spec(
+    path: str | Path, overrides: Iterable[str] = (), kind: type[ProblemSpec] = Spec
+) -> ProblemSpec:
     """A spec from a TOML file.
 
     **Arguments:**
@@ -33,6 +46,7 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     - `overrides`: texts `section.key=value` (or `seed=value`) with a TOML value, each replacing
       the file's, and the file's alternatives to it (`init.log10_scale` replaces `init.scale`); a
       single word needs no quotes.
+    - `kind`: of the spec; a verb that follows no flow needs no [flow].
 
     **Raises:** `SpecError` with one sentence for each error, each naming the file, the key, the
     value and what is allowed.
@@ -47,7 +61,7 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
         except ValueError as error:
             wrong.append(f"{path}: --set {text}: {error}")
     try:
-        spec = parse_spec(raw, str(path), keys)
+        spec = parse_spec(raw, str(path), keys, kind)
     except SpecError as error:
         raise SpecError([*wrong, *error.messages]) from None
     if wrong:
@@ -55,16 +69,33 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     return spec
 
 
-def parse_spec(raw: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Spec:
+@overload
+def parse_spec(raw: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Spec: ...
+
+
+@overload
+def parse_spec(
+    raw: Mapping[str, Any], source: str, overridden: Iterable[str], kind: type[S]
+) -> S: ...
+
+
+def parse_spec(
+    raw: Mapping[str, Any],
+    source: str,
+    overridden: Iterable[str] = (),
+    kind: type[ProblemSpec] = Spec,
+) -> ProblemSpec:
     """A spec from nested tables; `source` is what errors call them."""
     try:
-        return Spec.model_validate(dict(raw))
+        return kind.model_validate(dict(raw))
     except ValidationError as error:
-        found = [*sentences(error, raw, overridden), *_rules_broken(error, raw)]
+        found = [*sentences(error, raw, overridden), *_rules_broken(error, raw, kind)]
         raise SpecError(f"{source}: {sentence}" for sentence in found) from None
 
 
-def _rules_broken(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+def _rules_broken(
+    error: ValidationError, raw: Mapping[str, Any], kind: type[ProblemSpec]
+) -> list[str]:
     """The rules among several keys that are broken besides the errors of single ones.
 
     A section's rules are looked at only if each of its keys is right, so that they are tried on
@@ -86,7 +117,7 @@ def _rules_broken(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
         elif not keys:
             rest.pop(section, None)
     try:
-        Spec.model_validate(rest)
+        kind.model_validate(rest)
     except ValidationError as second:
         rules = [d for d in second.errors(include_url=False) if d["type"] == "value_error"]
         texts = [(str(d["loc"][0]), str(d["ctx"]["error"])) for d in rules]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ._base import Number, Positive, Rows, Section, Seed, Text, Whole
+from ._ncf import NcfSection
 from ._networks import DEFAULT_WIDTH, AnyNetwork, TwoLayerSection, network_tag
 from ._sources import SOURCES, AnyData, source_tag
 
@@ -176,16 +177,17 @@ class RecordSection(Section):
         return self
 
 
-class Spec(Section):
-    """One flow: data, network, start, loss, stops and records."""
+class ProblemSpec(Section):
+    """What every verb reads; not all of them follow a flow."""
 
     seed: Seed = Field(0, description="The seed of every draw that has none of its own.")
     data: AnyData = Field(description="x and y, file or name.")
     network: AnyNetwork = Field(TwoLayerSection(), description="The network.")
     init: InitSection = Field(InitSection(), description="Where the flow starts.")
     loss: LossSection = Field(LossSection(), description="What is made small.")
-    flow: FlowSection = Field(description="How the flow is followed.")
+    flow: FlowSection | None = Field(None, description="How the flow is followed.")
     record: RecordSection = Field(RecordSection(), description="What is kept.")
+    ncf: NcfSection | None = Field(None, description="The neural correlation function.")
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +195,9 @@ class Spec(Section):
         """Write down the defaults that depend on other keys, so that the record is complete."""
         if not isinstance(raw, dict):
             return raw
-        raw = {"flow": {}, "network": {}, "init": {}, **raw}
+        raw = {"network": {}, "init": {}, **raw}
+        if cls.model_fields["flow"].is_required():
+            raw = {"flow": {}, **raw}
         seed, data, init = raw.get("seed", 0), raw.get("data"), raw["init"]
         seeded = type(seed) is int and seed >= 0
         if seeded and isinstance(data, dict) and "seed" not in data:
@@ -211,6 +215,12 @@ class Spec(Section):
             raw["init"] = init
             raw["network"] = _with_width(raw["network"])
         return raw
+
+
+class Spec(ProblemSpec):
+    """One flow."""
+
+    flow: FlowSection = Field(description="How the flow is followed.")
 
 
 def _with_width(network: Any) -> Any:

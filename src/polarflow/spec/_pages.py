@@ -13,6 +13,7 @@ from ._models import (
     FlowSection,
     InitSection,
     LossSection,
+    NcfSection,
     RecordSection,
     Spec,
 )
@@ -26,6 +27,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "loss": LossSection,
     "flow": FlowSection,
     "record": RecordSection,
+    "ncf": NcfSection,
 }
 
 #: The two-point experiment of Boursier et al. (2022), figures 2 and 3: the keys that are not

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy import ndarray
 
 from ..errors import PolarflowError, SpecError
-from ._models import STOPS, Spec
+from ._models import STOPS, ProblemSpec, Spec
 from ._sentences import shown
 from ._sources import FileData
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..data import Data
     from ..flow import Problem, Progress, Stop
     from ..solution import Solution
+
+
+S = TypeVar("S", bound=ProblemSpec)
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,26 @@ def assemble(spec: Spec, path: str | Path) -> Plan:
     from ..losses import LOSSES
     from ._start import start
 
-    with _named(path, "data.file" if isinstance(spec.data, FileData) else None):
+    with named(path, "data.file" if isinstance(spec.data, FileData) else None):
         data = spec.data.load(folder)
     # What is wrong with labels, start and inputs is told at once.
     wrong: list[str] = []
     loss = LOSSES[spec.loss.kind](spec.loss.reduction, spec.loss.scale)
-    with _gathered(wrong), _named(path):
+    with _gathered(wrong), named(path):
         loss.check_labels(data.y)
     inputs = None
     with _gathered(wrong):
         inputs = _inputs(spec, data, path)
-    with _gathered(wrong), _named(path, None if spec.init.file is None else "init.file"):
+    with _gathered(wrong), named(path, None if spec.init.file is None else "init.file"):
         spec, network, initial = start(spec, data, loss, folder)
     if wrong:
         raise SpecError(wrong)
-    with _named(path):
+    with named(path):
         task = problem(data, network, initial, loss=loss)
     stop = Stop(**{key: getattr(spec.flow, key) for key in STOPS})
     record = spec.record
     return Plan(
-        _absolute(spec, folder), task, stop, record.times or (), record.log_times or (), inputs
+        absolute(spec, folder), task, stop, record.times or (), record.log_times or (), inputs
     )
 
 
@@ -114,7 +117,7 @@ def _inputs(spec: Spec, data: "Data", path: Path) -> ndarray | None:
     return append_one(np.array(rows)) if data.bias else np.array(rows)
 
 
-def _absolute(spec: Spec, folder: Path) -> Spec:
+def absolute(spec: S, folder: Path) -> S:
     """The spec with paths that mean the same in any folder."""
     update: dict[str, Any] = {}
     for name in ("data", "init"):
@@ -135,7 +138,7 @@ def _gathered(wrong: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _named(path: Path, key: str | None = None) -> Iterator[None]:
+def named(path: Path, key: str | None = None) -> Iterator[None]:
     """Errors from a lower room, told with the spec's name and the key."""
     try:
         yield

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -67,7 +67,8 @@ def _sentence(
 def allowed(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words."""
     if "anyOf" in schema:
-        return allowed(next(s for s in schema["anyOf"] if s.get("type") != "null"))
+        alternatives = (allowed(s) for s in schema["anyOf"] if s.get("type") != "null")
+        return " or ".join(dict.fromkeys(alternatives))
     if "oneOf" in schema:
         return ", or ".join(allowed(s) for s in schema["oneOf"])
     if choices := _choices(schema):
@@ -171,8 +172,9 @@ def _model(
             table, rest = table["networks"][rest[1]], rest[2:]
         return KINDS[network_tag(table) or "two_layer"], rest
     annotation = Spec.model_fields[str(path[0])].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation, path[1:]
+    kinds = (annotation, *get_args(annotation))  # a table that need not be there may be None
+    model = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return model, path[1:]
 
 
 def _schema(path: list[int | str], raw: Mapping[str, Any]) -> Mapping[str, Any]:

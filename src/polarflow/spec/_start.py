@@ -58,7 +58,7 @@ def start(spec: Spec, data: Data, loss: Loss, folder: Path) -> tuple[Spec, AnyNe
         spec = spec.model_copy(update={"network": section})
     seed = spec.seed if init.seed is None else init.seed
     outputs = getattr(section, "outputs", None) or loss.outputs(data.y)
-    network = _network(section, data.dimension, outputs, seed, arrays)
+    network = network_of(section, data.dimension, outputs, seed, arrays)
     if not arrays:
         return spec, network, _drawn(network, init, data.dimension)
     state = block_state(arrays["log_norm"], arrays["direction"])
@@ -67,13 +67,17 @@ def start(spec: Spec, data: Data, loss: Loss, folder: Path) -> tuple[Spec, AnyNe
     return spec, network, state
 
 
-def _network(
+def network_of(
     section: Section,
     dimension: int,
     outputs: int,
     seed: int,
     arrays: Mapping[str, ndarray],
 ) -> AnyNet:
+    """The network of a section, on inputs of length d (bias included).
+
+    **Raises:** `PolarflowError` if it has another number of outputs than the labels.
+    """
     if isinstance(section, TwoLayerSection):
         assert section.width is not None
         if section.activation in ("relu", "leaky_relu") and (section.power or 1.0) == 1.0:
@@ -100,7 +104,7 @@ def _network(
         assert isinstance(section, ParallelSection)
         network = Parallel(
             tuple(
-                _smooth(_network(each, dimension, outputs, seed + 1000 * i, {}))
+                _smooth(network_of(each, dimension, outputs, seed + 1000 * i, {}))
                 for i, each in enumerate(section.networks)
             )
         )

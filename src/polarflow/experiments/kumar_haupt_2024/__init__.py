@@ -8,9 +8,11 @@ lemma E.2 of version 3.
 from typing import Any
 
 from .._base import Experiment
+from . import _angles as angles
 from . import _branching as branching
 from . import _drawing as drawing
 from . import _escape as escape
+from . import _symmetric as symmetric
 
 PAPER = "Kumar & Haupt 2024, arXiv:2402.09226"
 
@@ -24,11 +26,28 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         draw=drawing.field_and_family,
     ),
     Experiment(
+        name="two-homogeneous-fig3",
+        title="squared ReLU in the plane: every angle goes to a KKT point of the NCF",
+        paper=f"{PAPER}, figure 3 (v1) with the data of figure 1",
+        setting=angles.SETTING,
+        claims=angles.CLAIMS,
+        draw=angles.draw,
+        deviations=angles.DEVIATIONS,
+    ),
+    Experiment(
         name="two-homogeneous-escape",
         title="the flow of (u_1|u_2| - 1)^2 leaves a saddle in constant time",
         paper=f"{PAPER}, lemmas F.1 and F.2 (v1)",
         setting=escape.SETTING,
         claims=escape.CLAIMS,
         draw=drawing.escape,
+    ),
+    Experiment(
+        name="two-homogeneous-symmetric",
+        title="symmetric data: the KKT points of the NCF in closed form",
+        paper=f"{PAPER}, appendix G (v3)",
+        setting=symmetric.SETTING,
+        claims=symmetric.CLAIMS,
+        draw=symmetric.draw,
     ),
 )
