@@ -355,3 +355,39 @@ def test_two_thousand_examples_in_the_plane() -> None:
     # Samples miss extremes that lie closer to each other than the samples do.
     assert len([p for p in found.points if p.value != 0]) >= 2 * turns(g)
     assert found.points[0].value == pytest.approx(np.abs(g).max() / 2, rel=1e-3)
+
+
+def special_data(case: int) -> tuple[np.ndarray, np.ndarray]:
+    """Data in special position: small integers, copies, axes, antipodes to rounding, a bias."""
+    rng = np.random.default_rng([case, 8])
+    d, n = int(rng.integers(1, 5)), int(rng.integers(2, 8))
+    gauss = rng.standard_normal((n, d))
+    angle = np.arange(2 * n) * np.pi / n
+    x = [
+        rng.integers(-1, 2, (n, d)).astype(float),
+        np.concatenate([gauss, -gauss, 2 * gauss[:1]]),
+        np.eye(d)[rng.integers(0, d, n)] * rng.choice([1.0, -1.0, 2.0], (n, 1)),
+        np.stack([np.cos(angle), np.sin(angle)], axis=1),
+        np.concatenate([rng.integers(-2, 3, (n, d)), np.ones((n, 1))], axis=1),
+        gauss[:, :1] @ gauss[:1],
+    ][case % 6]
+    z = rng.integers(1, 3, len(x)) * rng.choice([1.0, -1.0], len(x))
+    x[0] += not x[0].any()
+    return x, z
+
+
+@pytest.mark.parametrize("case", range(18))
+def test_special_positions(case: int) -> None:
+    """Complete, stationary, certified or exempt, and no sampled direction lies higher."""
+    x, z = special_data(case)
+    w = np.random.default_rng(case).standard_normal((20_000, x.shape[1]))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    for slope in (0.0, 0.3, -1.0):
+        found = two_layer_points(x, z, slope)
+        check(found)
+        top = np.abs(two_layer_g(w, x, z, slope)).max() / 2
+        assert top <= found.largest * (1 + 1e-12)
+        assert found.largest <= top + 0.1 * np.abs(z) @ np.linalg.norm(x, axis=1)
+    found = squared_points(x, z, (1, -1))
+    check(found)
+    assert np.abs(squared(w, x, z)).max() <= found.largest * (1 + 1e-12)

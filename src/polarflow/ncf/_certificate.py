@@ -11,7 +11,8 @@ from ._interval import PRECISION, Balls, proves
 from ._points import KKTPoint
 from ._subdifferential import independent
 
-#: A kink's multiplier this close to an end of its interval may be at the end.
+#: A kink's multiplier this close to an end of its interval may be at the end, and an example of
+#: relative pre-activation this small on its kink.
 NEAR_END = 1e-9
 
 
@@ -51,6 +52,8 @@ class NeuronCertifier:
         if point.dimension or (held and not _plain(kinks)):
             return None, None
         a, w = point.direction[0], point.direction[1:]
+        if held and point.kink_multipliers is None or self._grazes(w, (*held, *self._linear.flat)):
+            return None, None
         slopes = point.kink_multipliers or ()
         low = min(self.slope, 1.0) + NEAR_END
         if held and (a == 0.0 or not all(low < s < 1.0 - NEAR_END for s in slopes)):
@@ -110,6 +113,8 @@ class NeuronCertifier:
         if point.dimension or point.on_kinks:
             return None, None
         u = point.direction
+        if self._grazes(u, tuple(self._square.flat)):
+            return None, None
         s = self._pattern(u, (), self._square)
         d = len(u)
         with ctx.workprec(PRECISION):
@@ -149,6 +154,12 @@ class NeuronCertifier:
         s[pairs[:, 0]], s[pairs[:, 1]] = 1.0, self.slope
         s[list(held)] = 0.0
         return s
+
+    def _grazes(self, w: ndarray, exempt: tuple[int, ...]) -> bool:
+        """Whether another example is at its kink to rounding, though the NCF has no bend there."""
+        near = np.abs(self.x @ w) <= NEAR_END * np.linalg.norm(self.x, axis=1) * np.linalg.norm(w)
+        near[list(exempt)] = False
+        return bool(near[self._live].any())
 
     def _force(self, s: ndarray) -> Balls:
         """sum_k z_k s_k x_k, the products exact."""
