@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ...losses import MarginLoss
 from ...ncf import kkt_distance, ncf
 from ...networks import BlockState
 from .._engine import Halt, Measure
@@ -13,6 +14,7 @@ from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
 from ._jump import jump_segments
+from ._late_window import Late
 from ._motion import EXTRA, NO_ROOM
 from ._moves import Jump, JumpSegments, Move, Parts, Segments, Window
 from ._particles import group_patterns
@@ -91,9 +93,10 @@ class KinkExactEngine:
         self._stiff = StiffSolver(self)
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
+        self.late = Late(self) if isinstance(problem.loss, MarginLoss) else None
         rng = np.random.default_rng(0)
         count = len(self.planes.normals)
-        self._keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
+        self.keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
         self._arrange_initial()
 
     def _arrange_initial(self) -> None:
@@ -124,6 +127,8 @@ class KinkExactEngine:
         """Forget the lengths of the last steps: the next state is not theirs."""
         self.last_length = np.inf
         self._stiff.restart()
+        if self.late is not None:
+            self.late.restart()
 
     # -- states ---------------------------------------------------------------------------
 
@@ -220,12 +225,16 @@ class KinkExactEngine:
         )
         return prediction
 
+    def prediction(self, state: KinkState) -> ndarray:
+        """The network at the examples, shape `(n, C)`."""
+        return self._predict(state, state.w @ self.planes.normals.T)
+
     def residual(self, state: KinkState) -> tuple[ndarray, float, ndarray]:
         """Predictions, the residual's unit, and the residual divided by exp(unit)."""
-        prediction = self._predict(state, state.w @ self.planes.normals.T)
+        prediction = self.prediction(state)
         residual = np.empty_like(self.label)
         unit = scaled_residual(self.kind, prediction, self.label, self.factor, residual)
-        return prediction, unit, residual
+        return prediction, unit, residual if state.residual is None else state.residual
 
     def field(self, state: KinkState) -> Field:
         """Residual and velocities at a state; that of the last one is remembered."""
@@ -236,7 +245,9 @@ class KinkExactEngine:
         prediction = self._predict(state, z)
         residual = np.empty_like(self.label)
         unit = scaled_residual(self.kind, prediction, self.label, self.factor, residual)
-        group, member = group_patterns(state.side, self._keys)
+        if state.residual is not None:
+            residual = np.ascontiguousarray(state.residual)
+        group, member = group_patterns(state.side, self.keys)
         side = state.side[member]
         force = np.empty((len(member), self.label.shape[1], state.w.shape[1]))
         velocities(
@@ -283,14 +294,15 @@ class KinkExactEngine:
         return result
 
     def ncf(self, state: KinkState) -> tuple[ndarray, ndarray]:
-        """The NCF of every block under the state's residual, and its KKT distance."""
+        """The NCF of every block under the residual's direction, and its KKT distance."""
         field = self.field(state)
         speed = np.linalg.norm(field.force, axis=(1, 2))[field.group]
         living = (speed > self.rounding_speed(field)) & ~self.zero
         value, distance = np.full((2, len(living)), np.nan)
         blocks = self.blocks(state)
         x, slope = self.problem.data.x, self.problem.two_layer.slope
-        residual = np.exp(field.unit) * field.residual
+        size = float(np.linalg.norm(field.residual))
+        residual = field.residual / (size if size > 0.0 else 1.0)
         if self.label.shape[1] == 1:
             residual = residual[:, 0]
         value[living] = ncf(blocks.direction[living], x, residual, slope)
@@ -323,13 +335,17 @@ class KinkExactEngine:
         jump = self._jump(state, field, longest)
         return jump if jump is not None else self._window(state, field, longest)
 
-    def _window(self, state: KinkState, field: Field, longest: float) -> Window:
+    def _window(self, state: KinkState, field: Field, longest: float) -> Move:
         """A window of at most the given length: the coupled series, cut where events demand."""
         planes = self.planes
         if self._stiff.active:
             found = self._stiff.window(state, field, longest)
             if found is not None:
                 return found
+        if self.late is not None:
+            late = self.late.window(state, field)
+            if late is not None:
+                return late
         p, q = planes.normals.shape
         n, outputs = self.label.shape
         parts = self.parts(state, field)
@@ -366,6 +382,8 @@ class KinkExactEngine:
         )
         self._stiff.advanced(window.length)
         self.last_length = window.length if window.length < whole else np.inf
+        if self.late is not None:
+            self.late.notice(window.length)
         return window
 
     def _room(self, name: str, *shape: int) -> ndarray:
@@ -392,7 +410,7 @@ class KinkExactEngine:
         outputs = self.label.shape[1]
         weight, output, order = series
         on, jump, raw, multiplier, degree = forces
-        m = len(self.zero)
+        m = len(state.a)
         slack = self.slack(length)
         time, first_defect = np.empty(m), np.empty((m, 3))
         first_plane = np.empty(m, np.int64)

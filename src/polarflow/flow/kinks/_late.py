@@ -38,6 +38,9 @@ _LARGEST = 1500
 class Ridden(Protocol):
     """Neurons along a given residual: what a late window asks of the engine's windows."""
 
+    def predictions(self, offsets: ndarray) -> ndarray:
+        """Predictions at offsets, shape `(T, n, C)`; each counts as a field evaluation."""
+
     def states(self, offsets: ndarray) -> Sequence[Any]:
         """States at increasing offsets."""
 
@@ -56,12 +59,10 @@ class Field:
 
     - `ride(coefficients, length)`: all neurons, from the window's start, along the residual that
       is the polynomial of the given coefficients, shape `(orders, n, C)`, up to the length.
-    - `predict(state)`: predictions, shape `(n, C)`, counted as one field evaluation.
     - `kernel(state)`: the kernel K with h' = K r inside the patterns, over examples and outputs.
     """
 
     ride: Callable[[ndarray, float], Ridden]
-    predict: Callable[[Any], ndarray]
     kernel: Callable[[Any], ndarray]
 
 
@@ -122,6 +123,12 @@ class LateSeries:
         return result
 
 
+def _tail(position: ndarray, value: ndarray) -> float:
+    """The last two Chebyshev coefficients of the polynomial through values at points of [0, 1]."""
+    series = np.polynomial.chebyshev.chebvander(2.0 * position - 1.0, len(position) - 1)
+    return float(np.abs(np.linalg.solve(series, value)[-2:]).sum())
+
+
 class LateSolver:
     """Proposes late windows and keeps what it learnt between calls.
 
@@ -131,7 +138,8 @@ class LateSolver:
     - `reach`: a bound of the speed that each prediction's unit residual gives a unit neuron,
       shape `(n * C,)`.
     - `factor`: what multiplies the loss's sum.
-    - `allowed`: what a window may do to any log-norm.
+    - `allowed`: what a window may do to any log-norm; and how far the interpolated ln R may be
+      off, relative to its size at the window's start if that is above one.
     """
 
     def __init__(self, margins: Margins, reach: ndarray, factor: float, allowed: float) -> None:
@@ -149,8 +157,8 @@ class LateSolver:
         self._last = None
         self.length = 0.0
 
-    def _margins(self, states: Sequence[Any]) -> ndarray:
-        return np.array([self.margins.of(self.field.predict(s)) for s in states])
+    def _margins(self, ridden: Ridden, offsets: ndarray) -> ndarray:
+        return np.array([self.margins.of(h) for h in ridden.predictions(offsets)])
 
     def _log_rate(self, z: ndarray) -> ndarray:
         """ln(factor R) at margins."""
@@ -161,11 +169,14 @@ class LateSolver:
         logs = self.margins.log_weight(z)
         return logs - log_sum(logs)[..., None]
 
-    def window(self, field: Field, state: Any, shortest: float = 0.0) -> LateSeries | None:
-        """A late window from a state, or None where one longer than `shortest` isn't found."""
+    def window(self, field: Field, prediction: ndarray, shortest: float = 0.0) -> LateSeries | None:
+        """A late window from a state with given predictions.
+
+        None where one longer than `shortest` isn't found.
+        """
         self.field = field
         method = radau()
-        start = self._margins([state])[0]
+        start = self.margins.of(prediction)
         log_p, log_rate = self._log_share(start), self._log_rate(start)
         if not np.isfinite(log_rate):
             return None
@@ -182,7 +193,7 @@ class LateSolver:
                 continue
             logs, ridden, kernels, at_nodes = solved
             between = 0.5 * (method.node + np.append(0.0, method.node[:-1]))
-            z = self._margins(ridden.states(length * between))
+            z = self._margins(ridden, length * between)
             rates = np.append(at_nodes, self._log_rate(z))
             error = self._effect(
                 between[:, None] ** np.arange(STAGES) @ (method.coefficient @ np.exp(logs)),
@@ -191,6 +202,14 @@ class LateSolver:
                 length,
             )
             grow = 0.8 * (self.allowed / max(error, 1e-300)) ** (1.0 / STAGES)
+            offset = np.concatenate([[0.0], length * method.node, length * between])
+            rates = np.append(log_rate, rates)
+            late, most = _tail(offset / length, rates), self.allowed * max(1.0, abs(log_rate))
+            longer = 0.9 * (most / max(late, 1e-300)) ** (1.0 / len(rates))
+            if late > max(most, 1e-14 * float(np.abs(rates).max())):
+                length, planned = length * max(0.2, min(longer, 0.9)), True
+                continue
+            grow = min(grow, longer)
             event = ridden.first_event(1e-7 * length)
             if error > self.allowed:
                 if event < 0.999 * length and event < (2.0 * grow + 0.5) * length:
@@ -198,14 +217,12 @@ class LateSolver:
                 else:
                     length, planned = length * max(0.2, min(grow, 0.8)), True
                 continue
-            offset = np.concatenate([[0.0], length * method.node, length * between])
-            rates = np.append(log_rate, rates)
             end = length
             fastest = self._fastest(np.exp(logs[-1]), kernels[-1])
             if 0.95 * length < event <= 1.03 * length:
                 end = event + 1e-11 * length
                 offset = np.append(offset, end)
-                rates = np.append(rates, self._log_rate(self._margins(ridden.states(offset[-1:]))))
+                rates = np.append(rates, self._log_rate(self._margins(ridden, offset[-1:])))
                 # The distribution jumps to where the new patterns hold it, in a layer of this
                 # thickness.
                 self.length = min(length, 3.0 / max(fastest, 1e-300))
@@ -249,13 +266,13 @@ class LateSolver:
             logs = logs - log_sum(logs)[:, None]
             p = np.exp(logs)
             ridden = self._ride(method, p, length, length)
-            states = ridden.states(length * method.node)
-            z = self._margins(states)
+            z = self._margins(ridden, length * method.node)
             reached = self._log_share(z)
             gap = reached - logs
             if not np.isfinite(gap).all():
                 return None
             if iteration < 3:
+                states = ridden.states(length * method.node)
                 kernels = [self.margins.kernel(self.field.kernel(s)) for s in states]
             pull = length * np.array([np.diag(k) for k in kernels])
             error = self._effect(p, reached, pull, length)

@@ -20,6 +20,7 @@ class KinkState:
       part across it is constant.
     - `a`: output weights, shape `(m, C)`.
     - `log_scale`: shape `(m,)`.
+    - `residual`: r/|r|, shape `(n, C)`, where it is known better than from the predictions.
     """
 
     time: float
@@ -28,6 +29,7 @@ class KinkState:
     w: ndarray
     a: ndarray
     log_scale: ndarray
+    residual: ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ._residual import SQUARE
 from ._series import given_series
 
 if TYPE_CHECKING:
-    from ._engine import KinkExactEngine
+    from ._engine import KinkExactEngine, Parts
     from ._moves import Window
     from ._state import Field, KinkState
 
@@ -84,6 +84,40 @@ def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = 
             if o != c:
                 result[:, o, :, c] += part
     return result.reshape(n * outputs, n * outputs)
+
+
+def ride_along(
+    engine: "KinkExactEngine",
+    state: "KinkState",
+    field: "Field",
+    parts: "Parts",
+    residual: ndarray,
+    length: float,
+) -> "Window":
+    """All neurons along a given residual: a polynomial, coefficients of shape `(orders, n, C)`."""
+    planes = engine.planes
+    p, q = planes.normals.shape
+    orders, _, outputs = residual.shape
+    groups = len(parts.group_side)
+    most = max(1, int(np.max(np.sum(parts.group_side == SLIDE, axis=1), initial=0)))
+    top = _SERIES + 1
+    count = len(parts.w)
+    weight, output = np.empty((count, top, q)), np.empty((count, top, outputs))
+    raw = np.empty((orders, groups, outputs, q))
+    force = np.empty((groups, orders, outputs, q))
+    multiplier = np.empty((groups, orders, most, outputs))
+    on, jump = np.empty((2, orders, p, outputs))
+    must_ride = np.empty(count, dtype=np.bool_)
+    given_series(
+        parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
+        length, planes.normals, planes.plane, planes.plus, planes.minus,
+        engine.series_tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
+    )  # fmt: skip
+    return engine.ride(
+        state, field, parts, (weight, output, _SERIES),
+        (on, jump, raw, multiplier, orders - 1), length, 0.0, cut=False,
+        must_ride=must_ride[parts.first],
+    )  # fmt: skip
 
 
 class StiffSolver:
@@ -221,29 +255,7 @@ class StiffSolver:
         return (engine.factor * (engine.label - predictions)).reshape(len(offsets), -1)
 
     def _ride(self, method, state, field, parts, nodal, length):
-        engine, planes = self.engine, self.engine.planes
-        p, q = planes.normals.shape
-        outputs = nodal.shape[2]
-        groups = len(parts.group_side)
-        most = max(1, int(np.max(np.sum(parts.group_side == SLIDE, axis=1), initial=0)))
-        top = _SERIES + 1
         scale = length ** np.arange(STAGES)[:, None, None]
         residual = np.tensordot(method.coefficient, nodal, 1) / scale
-        count = len(parts.w)
-        weight, output = np.empty((count, top, q)), np.empty((count, top, outputs))
-        raw = np.empty((STAGES, groups, outputs, q))
-        force = np.empty((groups, STAGES, outputs, q))
-        multiplier = np.empty((groups, STAGES, most, outputs))
-        on, jump = np.empty((2, STAGES, p, outputs))
-        must_ride = np.empty(count, dtype=np.bool_)
-        self.spend(count * 4 * _SERIES)
-        given_series(
-            parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
-            length, planes.normals, planes.plane, planes.plus, planes.minus,
-            engine.series_tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
-        )  # fmt: skip
-        return engine.ride(
-            state, field, parts, (weight, output, _SERIES),
-            (on, jump, raw, multiplier, STAGES - 1), length, 0.0, cut=False,
-            must_ride=must_ride[parts.first],
-        )  # fmt: skip
+        self.spend(len(parts.w) * 4 * _SERIES)
+        return ride_along(self.engine, state, field, parts, residual, length)
