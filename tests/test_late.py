@@ -96,7 +96,7 @@ def test_orthogonal_examples_do_not_meet(loss: Any) -> None:
     ratio = float(mp.exp(exact[0] - exact[1])) * size[1] / size[0]
     last = weights[-1]
     wanted = np.arctan2(ratio * last[1], last[0]) - angle[-1]
-    assert late.alignment_angle[-1] == pytest.approx(abs(wanted), rel=1e-6)
+    assert late.alignment_angle[-1] == pytest.approx(abs(wanted), abs=1e-9)
 
 
 def test_two_classes_are_a_logistic_loss() -> None:
@@ -105,7 +105,8 @@ def test_two_classes_are_a_logistic_loss() -> None:
     direction = np.array([[0.5, -0.5, 0.6 / np.sqrt(2), 0.8 / np.sqrt(2)]])
     initial = pf.block_state(np.array([start]), direction)
     network = pf.TwoLayer(1, outputs=2)
-    problem = pf.problem(pf.Data(x, np.array([0])), network, initial, loss=pf.CrossEntropy("sum"))
+    data = pf.Data(x, np.array([[1.0, 0.0]]))
+    problem = pf.problem(data, network, initial, loss=pf.CrossEntropy("sum"))
     solution = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e5), rtol=RTOL)
     h = solution.final.prediction[0, 0]
     assert h[0] == pytest.approx(-h[1], rel=1e-10)
@@ -137,7 +138,10 @@ def hard_margin(x: np.ndarray) -> np.ndarray:
 
 
 def test_the_direction_of_active_neurons_is_the_hard_margin() -> None:
-    """All a_j w_j add up to a linear predictor, whose direction converges like 1 / -ln loss."""
+    """All a_j w_j add up to a linear predictor, whose direction converges.
+
+    What a neuron has across the limit stays, while its norm grows like the root of -ln loss.
+    """
     x, y, initial = cone(1, 6, 3, 5)
     best = hard_margin(x)
     angles = []
@@ -153,9 +157,9 @@ def test_the_direction_of_active_neurons_is_the_hard_margin() -> None:
         assert late is not None
         assert late.smoothed_margin_drop is not None
         assert late.smoothed_margin_drop < 1e-8
-    assert angles[0] < 1e-2
-    assert angles[1] / angles[0] == pytest.approx(1e-2, rel=0.2)
-    assert angles[2] / angles[1] == pytest.approx(1e-2, rel=0.2)
+    assert angles[0] < 0.1
+    assert angles[1] / angles[0] == pytest.approx(0.1, rel=0.02)
+    assert angles[2] / angles[1] == pytest.approx(0.1, rel=0.02)
     # A network of norm |w|^2 = 2 |b| has the margin 1 / |best| of the direction.
     assert late.normalized_margin[-1] == pytest.approx(0.5 / np.linalg.norm(best), rel=1e-6)
     assert late.alignment_angle[-1] < 1e-4
@@ -195,7 +199,7 @@ def test_the_whole_way_on_random_data() -> None:
     initial = start(3, 6, 4, -1000.0)
     solution = follow(x, y, pf.Logistic("mean"), initial, log_loss=-1e6)
     assert solution.final.log_loss[0] == pytest.approx(-1e6, rel=1e-12)
-    assert solution.work.field_evaluations < 2500
+    assert solution.work.field_evaluations < 3000
     late = solution.late
     assert late is not None
     assert late.smoothed_margin_drop is not None

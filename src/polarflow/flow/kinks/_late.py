@@ -76,7 +76,7 @@ class LateSeries:
     - `length`: how far the window reaches.
     - `coefficient`: of p in the offset, shape `(STAGES, margins)`.
     - `offset`, `log_rate`: offsets from 0 to `length`, and ln(factor R) there.
-    - `fastest`: the fastest rate at which p relaxes.
+    - `fastest`: the fastest rate at the end, of relaxation of p or of fall of R.
     """
 
     ridden: Ridden
@@ -151,6 +151,7 @@ class LateSolver:
         if margins.kind == "cross_entropy":
             self._reach = self._reach + reach[margins.minus]
         self._last: tuple[ndarray, float] | None = None
+        self._obstacle = np.inf
 
     def restart(self) -> None:
         """Forget what was learnt: the next state doesn't follow the last."""
@@ -188,8 +189,10 @@ class LateSolver:
                 return None
             solved = self._solve(method, self._guess(method, log_p, length), length, trial)
             if solved is None:
-                length *= 0.4
-                planned = True
+                if planned and self._obstacle < 0.9 * length:
+                    length, planned = 0.98 * self._obstacle, False
+                else:
+                    length, planned = 0.4 * length, True
                 continue
             logs, ridden, kernels, at_nodes = solved
             between = 0.5 * (method.node + np.append(0.0, method.node[:-1]))
@@ -204,7 +207,8 @@ class LateSolver:
             grow = 0.8 * (self.allowed / max(error, 1e-300)) ** (1.0 / STAGES)
             offset = np.concatenate([[0.0], length * method.node, length * between])
             rates = np.append(log_rate, rates)
-            late, most = _tail(offset / length, rates), self.allowed * max(1.0, abs(log_rate))
+            late = _tail(offset / length, rates)
+            most = self.allowed * max(1.0, abs(float(log_rate)))
             longer = 0.9 * (most / max(late, 1e-300)) ** (1.0 / len(rates))
             if late > max(most, 1e-14 * float(np.abs(rates).max())):
                 length, planned = length * max(0.2, min(longer, 0.9)), True
@@ -218,14 +222,14 @@ class LateSolver:
                     length, planned = length * max(0.2, min(grow, 0.8)), True
                 continue
             end = length
-            fastest = self._fastest(np.exp(logs[-1]), kernels[-1])
+            relaxation, fall = self.rates(np.exp(logs[-1]), kernels[-1])
             if 0.95 * length < event <= 1.03 * length:
                 end = event + 1e-11 * length
                 offset = np.append(offset, end)
                 rates = np.append(rates, self._log_rate(self._margins(ridden, offset[-1:])))
                 # The distribution jumps to where the new patterns hold it, in a layer of this
                 # thickness.
-                self.length = min(length, 3.0 / max(fastest, 1e-300))
+                self.length = min(length, 3.0 / max(relaxation, 1e-300))
                 self._last = None
             else:
                 self.length = length * min(max(grow, 0.3), 4.0)
@@ -237,7 +241,9 @@ class LateSolver:
                 self._last = (logs, length)
             coefficient = (method.coefficient @ np.exp(logs)) / length ** np.arange(STAGES)[:, None]
             index = np.argsort(offset)
-            return LateSeries(ridden, end, coefficient, offset[index], rates[index], fastest)
+            return LateSeries(
+                ridden, end, coefficient, offset[index], rates[index], max(relaxation, fall)
+            )
         return None
 
     def _guess(self, method: Collocation, log_p: ndarray, length: float) -> ndarray:
@@ -269,6 +275,9 @@ class LateSolver:
             z = self._margins(ridden, length * method.node)
             reached = self._log_share(z)
             gap = reached - logs
+            if iteration == 0:
+                # Where the guess meets a kink, should the iteration fail.
+                self._obstacle = ridden.first_event(1e-7 * length)
             if not np.isfinite(gap).all():
                 return None
             if iteration < 3:
@@ -278,7 +287,7 @@ class LateSolver:
             error = self._effect(p, reached, pull, length)
             if error <= max(0.02 * self.allowed, 1e-15):
                 return logs, ridden, kernels, self._log_rate(z)
-            if iteration > (1 if trial else 5) and error > 0.7 * previous:
+            if iteration > (1 if trial else 3) and error > 0.8 * previous:
                 return None
             previous = error
             strong = np.max(p * pull, axis=0) > _WEAK
@@ -341,15 +350,16 @@ class LateSolver:
         weak = np.abs(target - p) / (1.0 + np.minimum(target, np.abs(p)) * pull)
         return float(np.max(self._reach * length * np.minimum(strong, weak)))
 
-    def _fastest(self, p: ndarray, kernel: ndarray) -> float:
-        """The fastest rate at which p relaxes: the largest eigenvalue of P^(1/2) K P^(1/2).
+    def rates(self, p: ndarray, kernel: ndarray) -> tuple[float, float]:
+        """How fast p relaxes and R falls: what an explicit step would have to resolve.
 
-        Changes of p sum to zero.
+        The first is the largest eigenvalue of P^(1/2) K P^(1/2), as changes of p sum to zero; the
+        second is p.K p.
         """
-        root = np.sqrt(p)
         some = p > 1e-12
-        matrix = (root[:, None] * kernel * root)[np.ix_(some, some)]
-        unit = root[some]
-        matrix = matrix - np.outer(unit, unit @ matrix)
-        matrix = matrix - np.outer(matrix @ unit, unit)
-        return float(np.linalg.norm(matrix, 2)) if len(unit) else 0.0
+        root = np.sqrt(p[some])
+        matrix = root[:, None] * kernel[np.ix_(some, some)] * root
+        fall = float(root @ matrix @ root)
+        matrix = matrix - np.outer(root, root @ matrix)
+        matrix = matrix - np.outer(matrix @ root, root)
+        return float(np.linalg.norm(matrix, 2)), fall

@@ -209,8 +209,8 @@ class Late:
         engine = self.engine
         before = engine.evaluations
         felt, longest = self._felt(state, field)
-        rides = Rides(engine, state, field, felt)
         growth = float(np.linalg.norm(field.force, axis=(1, 2)).max(initial=0.0))
+        rides = Rides(engine, state, field, felt)
         if longest * growth < _SHORT:
             self._active, self._waiting = False, 0
             return None
@@ -249,7 +249,7 @@ class Late:
         log_share = 2.0 * state.log_scale + np.log(self.engine.planes.spread**2)
         fastest = float(rate.max(initial=0.0))
         room = float(np.log(_NEGLECT * self.solver.allowed / len(rate)))
-        felt = (log_share > room) & (rate >= 0.0)
+        felt = (log_share > room) | (log_share == log_share.max())
         longest = np.inf
         if not felt.all() and fastest > 0.0:
             growing = ~felt & (rate > 0.0)
