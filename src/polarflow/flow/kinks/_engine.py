@@ -35,7 +35,7 @@ from ._patterns import (
 )
 from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._series import coupled_series
-from ._state import Field, KinkState
+from ._state import Field, KinkState, log_total, targets
 from ._stiff import StiffSolver, kernel
 from ._window import cut_length, window_events, window_rides
 
@@ -81,7 +81,7 @@ class KinkExactEngine:
         self.planes = arrangement(x, problem.two_layer.slope)
         self.factor = problem.loss.factor(len(y))
         self.kind = CODE[problem.loss.kind]
-        self.label = _targets(problem)
+        self.label = targets(problem)
         self.totals = np.zeros(3, dtype=np.int64)
         self.evaluations = 0.0
         self.drift = 0.0
@@ -500,7 +500,7 @@ class KinkExactEngine:
         fastest = float(rate[small].max())
         limit = allowed * fastest / stiffness if stiffness > 0.0 else np.inf
         large = moving & ~small
-        start = _log_sum(state.log_scale[small])
+        start = log_total(state.log_scale[small])
         gap = np.log(limit) - start if limit < np.inf else 60.0
         length = gap / (2.0 * fastest)
         residual = field.residual
@@ -516,7 +516,7 @@ class KinkExactEngine:
             return None
         jump = self._segments(state, field, residual, small, length)
         for _ in range(60):
-            reached = _log_sum(jump.states(np.array([jump.length]))[-1].log_scale[small])
+            reached = log_total(jump.states(np.array([jump.length]))[-1].log_scale[small])
             if limit == np.inf or reached <= np.log(limit) + 0.5:
                 return jump
             jump.length *= max(0.1, 0.95 * gap / (reached - start))
@@ -593,17 +593,3 @@ class KinkExactEngine:
     def slack(self, length: float) -> float:
         """By how much multipliers may pass their bounds: over a window it moves D too little."""
         return self.noise + _SLACK * self.rtol / length
-
-
-def _targets(problem: Problem) -> ndarray:
-    """Labels of shape (n, C); one-hot for the cross-entropy."""
-    y = problem.data.y
-    if problem.loss.kind == "cross_entropy" and y.ndim == 1:
-        return np.eye(problem.loss.outputs(y))[y.astype(int)]
-    return np.array(y, dtype=float).reshape(len(y), -1)
-
-
-def _log_sum(log_scale: ndarray) -> float:
-    """ln sum_j exp(2 log_scale_j)."""
-    largest = float(log_scale.max())
-    return 2.0 * largest + float(np.log(np.sum(np.exp(2.0 * (log_scale - largest)))))

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from numpy import ndarray
+
+from .._problem import Problem
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,17 @@ class Field:
     member: ndarray
     force: ndarray
     z: ndarray
+
+
+def targets(problem: Problem) -> ndarray:
+    """Labels of shape (n, C); one-hot for the cross-entropy."""
+    y = problem.data.y
+    if problem.loss.kind == "cross_entropy" and y.ndim == 1:
+        return np.eye(problem.loss.outputs(y))[y.astype(int)]
+    return np.array(y, dtype=float).reshape(len(y), -1)
+
+
+def log_total(log_scale: ndarray) -> float:
+    """ln sum_j exp(2 log_scale_j)."""
+    largest = float(log_scale.max())
+    return 2.0 * largest + float(np.log(np.sum(np.exp(2.0 * (log_scale - largest)))))

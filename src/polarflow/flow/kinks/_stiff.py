@@ -19,8 +19,8 @@ from ._residual import SQUARE
 from ._series import given_series
 
 if TYPE_CHECKING:
-    from ._engine import KinkExactEngine, Parts
-    from ._moves import Window
+    from ._engine import KinkExactEngine
+    from ._moves import Parts, Window
     from ._state import Field, KinkState
 
 STAGES = 6
