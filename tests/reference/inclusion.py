@@ -77,6 +77,8 @@ class _Flow:
         self.arr = Arrangement(self.x)
         self.planes = len(self.arr.normals)
         self.xn = np.sqrt((self.x**2).sum(1))
+        # a residual y - h below this is rounding, and holds or drives nothing
+        self.noise = 1e-15 * loss.factor * np.abs(loss.y).max() if loss.kind == "square" else 0
 
     def start(self, theta, log_scale):
         self.v, self.sigma = np.array(theta, LD), np.array(log_scale, LD)
@@ -308,7 +310,7 @@ class _Flow:
         extra = []
         for j in range(self.m):
             planes = self.held(j)
-            if not planes:
+            if not planes or np.abs(r).max((1, 2)).min() <= self.noise:
                 continue
             if self.c == 1:
                 # all multipliers change their meaning where a passes zero
@@ -359,11 +361,12 @@ class _Flow:
     def first(self, values):
         """The first event along the polynomial through values at the collocation points."""
         e, names = self.margins(values)
+        calm = np.abs(self.residual(values)).max((1, 2)).min() <= self.noise
         found = GAUSS.first(e, np.full(e.shape[1], BLUR))
         end = found[2] if found and found[0] == "root" else LD(0 if found else 1)
         for j in range(self.m):
             planes = self.held(j)
-            if planes and self.arr.rank(planes) < len(planes):
+            if planes and self.arr.rank(planes) < len(planes) and not calm:
 
                 def out(tau, j=j):
                     v = np.tensordot(GAUSS.row(tau), values, 1)
