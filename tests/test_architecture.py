@@ -23,6 +23,7 @@ ROOMS = (
     "saddles",
     "margins",
     "solution",
+    "limit",
     "comparators",
     "plotting",
     "report",

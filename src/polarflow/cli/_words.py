@@ -15,7 +15,7 @@ def account(summary: Mapping[str, Any], folder: Path) -> str:
     lines = [
         f"{state}: {summary['stop_reason']}",
         f"  time {_size(final, 'time')}, loss {_size(final, 'loss')}, "
-        f"gradient {_number(final['grad_norm'])}",
+        f"gradient {shown(final['grad_norm'])}",
         f"  {work['steps']} steps, {work['field_evaluations']} field evaluations, "
         f"{work['seconds']:.2f} s (and {work['compile_seconds']:.1f} s of compiling)",
     ]
@@ -39,19 +39,24 @@ def _table(saddles: list[Mapping[str, Any]]) -> list[str]:
     rows = [
         (
             str(saddle["index"]),
-            _number(saddle["log_time_enter"]),
-            _number(saddle["log_time_leave"]),
-            _number(saddle["loss"]),
-            _number(saddle["grad_norm"]),
+            shown(saddle["log_time_enter"]),
+            shown(saddle["log_time_leave"]),
+            shown(saddle["loss"]),
+            shown(saddle["grad_norm"]),
             str(saddle["active_blocks"]),
-            _number(saddle["kkt_residual"]),
+            shown(saddle["kkt_residual"]),
         )
         for saddle in saddles
     ]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    return aligned([_COLUMNS, *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts as lines, in columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (_COLUMNS, *rows)
+        for row in rows
     ]
 
 
@@ -59,8 +64,9 @@ def _size(entry: Mapping[str, Any], name: str) -> str:
     """A number, by its logarithm where a float can't hold it."""
     if entry[name] is None and entry.get(f"log_{name}") is not None:
         return f"e^{entry[f'log_{name}']:.7g}"
-    return _number(entry[name])
+    return shown(entry[name])
 
 
-def _number(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """A number in five digits, a dash if there is none."""
     return "-" if value is None else f"{value:.5g}"

@@ -33,6 +33,8 @@ _EPILOGUE = (
 _VERBS = {
     "run": ("run:run", "Follow one flow, as a spec says."),
     "ncf": ("ncf:ncf", "Find the KKT points of the neural correlation function."),
+    "saddles": ("saddles:saddles", "The path from saddle to saddle as the start vanishes."),
+    "pursue": ("pursue:pursue", "Grow a network neuron by neuron, each the best for the residual."),
     "init": ("init:init", "Write a commented example spec."),
     "list": ("reproduce:show", "List the published experiments."),
     "reproduce": ("reproduce:reproduce", "Reproduce published figures and check their claims."),

@@ -5,9 +5,12 @@ from typing import Any
 from ..errors import PolarflowError
 from ._base import Experiment
 from .boursier_2022 import EXPERIMENTS as BOURSIER_2022
+from .ji_telgarsky_2020 import EXPERIMENTS as JI_TELGARSKY_2020
 from .kumar_haupt_2024 import EXPERIMENTS as KUMAR_HAUPT_2024
 
-_ALL: dict[str, Experiment[Any]] = {each.name: each for each in (*BOURSIER_2022, *KUMAR_HAUPT_2024)}
+_ALL: dict[str, Experiment[Any]] = {
+    each.name: each for each in (*BOURSIER_2022, *KUMAR_HAUPT_2024, *JI_TELGARSKY_2020)
+}
 
 
 def names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from ._load import load_spec as load_spec
 from ._load import parse_spec as parse_spec
+from ._models import PathSpec as PathSpec
 from ._models import ProblemSpec as ProblemSpec
 from ._models import Spec as Spec
 from ._ncf import NcfPlan as NcfPlan

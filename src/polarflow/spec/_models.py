@@ -223,6 +223,12 @@ class Spec(ProblemSpec):
     flow: FlowSection = Field(description="How the flow is followed.")
 
 
+class PathSpec(Spec):
+    """A problem whose limit of vanishing initialisation is wanted, and no flow of it."""
+
+    flow: FlowSection = Field(FlowSection(grad_norm=1e-9), description="Not used.")
+
+
 def _with_width(network: Any) -> Any:
     """A table of a network with its default width, and those of the networks in it."""
     if not isinstance(network, dict):

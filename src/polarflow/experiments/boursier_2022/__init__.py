@@ -9,6 +9,7 @@ from . import _high_dimension as high_dimension
 from . import _high_dimension_claims as high_claims
 from . import _high_dimension_drawing as high_drawing
 from . import _lazy as lazy
+from . import _timeline as timeline
 from . import _two_point_loss as two_point_loss
 from . import _two_points as two_points
 
@@ -66,5 +67,13 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         claims=high_claims.LOSS,
         draw=high_drawing.loss_and_variance,
         deviations=high_claims.LOSS_DEVIATIONS,
+    ),
+    Experiment(
+        name="orthogonal-relu-timeline",
+        title="orthonormal inputs: the phases' times as the initialisation vanishes",
+        paper=f"{PAPER}, lemmas 2 to 5 and theorem 1",
+        setting=timeline.SETTING,
+        claims=timeline.CLAIMS,
+        draw=timeline.draw,
     ),
 )

@@ -1,0 +1,98 @@
+"""The verb `saddles`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import PolarflowError
+from ..store import finite, open_folder
+from ._provenance import versions
+from ._words import aligned, shown
+from .app import Exit
+
+
+def saddles(
+    spec: Path,
+    /,
+    *,
+    out: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
+    compare: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """The path from saddle to saddle in the limit of vanishing initialisation.
+
+    Parameters
+    ----------
+    spec
+        A TOML file as for `run`; [flow] is not needed.
+    out
+        The folder for summary.json; a fresh one under runs/ otherwise.
+    set_
+        section.key=value in place of what the spec says, any number of times.
+    compare
+        Solve the convex programs too, and put the end of the path next to their answers.
+    overwrite
+        Allow a folder that is not empty, and replace the result in it.
+    quiet
+        Say nothing but errors.
+    """
+    from ..limit import saddle_path
+    from ..spec import PathSpec, assemble, load_spec
+
+    plan = assemble(load_spec(spec, set_, PathSpec), spec)
+    folder = open_folder(out, overwrite=overwrite, name=f"{spec.stem}-saddles")
+    begin = perf_counter()
+    try:
+        path = saddle_path(plan.problem)
+    except PolarflowError as error:
+        folder.discard()
+        raise PolarflowError(f"{spec}: {error}") from None
+    except BaseException:
+        folder.discard()
+        raise
+    given = plan.spec.given()
+    given.pop("flow", None)
+    summary: dict[str, Any] = {
+        **path.summary(),
+        "work": {"seconds": perf_counter() - begin},
+        "spec": given,
+        "versions": versions(),
+        "seed": plan.spec.seed,
+    }
+    if compare:
+        from ..comparators import compare as next_to
+
+        summary["comparison"] = next_to(plan.problem, path.end.state)
+    folder.write_summary(finite(summary))
+    folder.finish()
+    if not quiet:
+        print(_account(summary, folder.path))
+    return Exit.OK if path.complete else Exit.STOPPED
+
+
+def _account(summary: Mapping[str, Any], folder: Path) -> str:
+    rows = [("saddle", "escape rate", "loss", "active", "leave", "growth", "KKT residual")]
+    rows += [
+        (
+            str(saddle["index"]),
+            shown(saddle["escape_rate"]),
+            shown(saddle["loss"]),
+            str(saddle["active_blocks"]),
+            str(len(saddle["leaving_blocks"])),
+            shown(saddle["escape_growth"]),
+            shown(saddle["kkt_residual"]),
+        )
+        for saddle in summary["saddles"]
+    ]
+    lines = ["a saddle is left at the time (escape rate) * (-ln delta) + O(1)", *aligned(rows)]
+    for tie in summary["ties"]:
+        lines.append(f"  saddle {tie['saddle']}: {len(tie['blocks'])} KKT points leave at a time")
+    lines += [f"  {note}" for note in summary["notes"]]
+    for entry in summary.get("comparison", ()):
+        lines.append(f"  {entry['name']}: {shown(entry['value'])}, flow {shown(entry['flow'])}")
+    return "\n".join([*lines, "", f"  {folder}: summary.json"])

@@ -1,0 +1,19 @@
+"""Ji & Telgarsky (2020), Directional convergence and alignment in deep learning."""
+
+from typing import Any
+
+from .._base import Experiment
+from . import _local_guarantee as local_guarantee
+
+PAPER = "Ji & Telgarsky 2020, arXiv:2006.06657"
+
+EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    Experiment(
+        name="directional-local-guarantee",
+        title="squared ReLU: the limit margin is the best of its own directions",
+        paper=f"{PAPER}, proposition 4.6",
+        setting=local_guarantee.SETTING,
+        claims=local_guarantee.CLAIMS,
+        draw=local_guarantee.draw,
+    ),
+)

@@ -1,0 +1,10 @@
+"""The flow in the limit of vanishing initialisation: its path from saddle to saddle."""
+
+from ._path import saddle_path as saddle_path
+from ._pursuit import PursuitStep as PursuitStep
+from ._pursuit import pursue as pursue
+from ._rest import RestPoint as RestPoint
+from ._rest import refine as refine
+from ._saddle import LimitSaddle as LimitSaddle
+from ._saddle import SaddlePath as SaddlePath
+from ._saddle import Tie as Tie

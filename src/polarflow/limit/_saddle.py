@@ -1,0 +1,122 @@
+"""What the path is made of: rest points that are left, ties, and the whole."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ._rest import RestPoint
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Several KKT points whose blocks leave a saddle at the same scaled time.
+
+    The order in which they become large depends on the blocks' sizes, not on delta alone; the path
+    goes on with the sizes of the initial state.
+    """
+
+    saddle: int
+    blocks: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class LimitSaddle:
+    r"""A rest point on the path.
+
+    **Attributes:**
+
+    - `index`: 0 for the origin.
+    - `rest`: the rest point, refined.
+    - `escape_rate`: it is left at the time escape_rate * (-ln delta) + O(1); None for the last.
+    - `leaving`: the blocks that leave it.
+    - `exponent`: $E_j$ on leaving (or at the end), size = delta^-E; 0 for active blocks, -inf for
+      blocks that are zero from the start.
+    - `direction`: of all blocks, the microscopic ones at their KKT points.
+    - `growth`: $g_j$; 0 for active blocks.
+    - `kkt_residual`: the largest over living microscopic blocks of
+      dist(0, (I - vv^T) dN_r(v)) / (2 max |N_r|); None where the residual vanishes or none lives.
+    """
+
+    index: int
+    rest: RestPoint
+    escape_rate: float | None
+    leaving: tuple[int, ...]
+    exponent: Float[ndarray, " m"]
+    direction: Float[ndarray, "m p"]
+    growth: Float[ndarray, " m"]
+    kkt_residual: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saddle as it stands in summary.json."""
+        return {
+            "index": self.index,
+            "log_time_enter": None,
+            "log_time_leave": None,
+            "loss": self.rest.loss,
+            "grad_norm": self.rest.grad_norm,
+            "active_blocks": int(self.rest.active.sum()),
+            "residual_norm": float(np.linalg.norm(self.rest.residual)),
+            "kkt_residual": self.kkt_residual,
+            "escape_rate": self.escape_rate,
+            "leaving_blocks": list(self.leaving),
+            "escape_growth": float(self.growth[list(self.leaving)].max()) if self.leaving else None,
+            "hessian_kernel": self.rest.kernel,
+            "hessian_index": self.rest.index,
+            "strict": bool(self.leaving),
+        }
+
+
+@dataclass(frozen=True)
+class SaddlePath:
+    """The path of a problem.
+
+    **Attributes:**
+
+    - `saddles`: the rest points in order, the origin first and the last one included.
+    - `ties`: saddles that several KKT points leave at the same time.
+    - `complete`: whether the last one is where the flow ends.
+    - `notes`: sentences about what the path does not say.
+    """
+
+    saddles: tuple[LimitSaddle, ...]
+    ties: tuple[Tie, ...] = ()
+    complete: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def escape_rates(self) -> Float[ndarray, " k"]:
+        """The escape rates of the saddles that are left."""
+        return np.array([s.escape_rate for s in self.saddles if s.escape_rate is not None])
+
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        return {
+            "status": "ok" if self.complete else "incomplete",
+            "saddles": [saddle.to_dict() for saddle in self.saddles],
+            "ties": [
+                {"saddle": tie.saddle, "blocks": [list(b) for b in tie.blocks]} for tie in self.ties
+            ],
+            "notes": list(self.notes),
+            "final": {
+                "loss": self.end.loss,
+                "grad_norm": self.end.grad_norm,
+                "param_norm": float(np.exp(self._log_param_norm())),
+                "predictions": self.end.prediction.tolist(),
+            },
+        }
+
+    def _log_param_norm(self) -> float:
+        sizes = 2.0 * self.end.state.log_norm
+        top = float(sizes.max(initial=-np.inf))
+        if not np.isfinite(top):
+            return -np.inf
+        with np.errstate(under="ignore"):
+            return 0.5 * (top + float(np.log(np.sum(np.exp(sizes - top)))))
+
+    @property
+    def end(self) -> RestPoint:
+        """The rest point at the end."""
+        return self.saddles[-1].rest

@@ -1,0 +1,261 @@
+"""The path in the limit of vanishing initialisation against closed forms and against flows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.optimize import linprog
+
+import polarflow as pf
+from polarflow.comparators import least_variation_norm, orthogonal_variation_norm
+from polarflow.data import Data, named
+from polarflow.flow import Problem
+from polarflow.limit import pursue, refine, saddle_path
+from polarflow.networks import BlockState, Diagonal, balanced, block_state
+
+
+def start(data: Data, width: int, seed: int = 0, scale: float = 1e-6, **kwargs) -> Problem:
+    network = pf.TwoLayer(width, **kwargs)
+    return pf.problem(data, network, balanced(network, data.dimension, scale=scale, seed=seed))
+
+
+def scaled(problem: Problem, log_scale: float) -> Problem:
+    """All initial weights multiplied by exp(log_scale)."""
+    state = problem.initial
+    return replace(problem, initial=BlockState(state.log_norm + log_scale, state.direction))
+
+
+def leaving_times(problem: Problem, losses: list[float]) -> np.ndarray:
+    """The times at which a flow is half-way, in the loss, from one level to the next."""
+    halves = [0.5 * (a + b) for a, b in zip(losses, losses[1:], strict=False)]
+    times = []
+    for half in halves:
+        end = pf.gradient_flow(problem, stop=pf.Stop(loss=half), rtol=1e-9, points=2)
+        assert end.stop_reason == "loss"
+        times.append(float(end.final.time[0]))
+    return np.array(times)
+
+
+def placed(n: int, y: np.ndarray, orthonormal: np.ndarray) -> Problem:
+    """Orthonormal data with a fully active neuron of each sign, and some others."""
+    rng = np.random.default_rng([n, 8])
+    w = rng.standard_normal((6, n))
+    w[:2] = np.abs(w[:2])
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    sign = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    direction = np.concatenate([sign[:, None], w @ orthonormal], axis=1) / np.sqrt(2.0)
+    state = block_state(rng.uniform(-1.0, 1.0, 6), direction)
+    return pf.problem(Data(orthonormal, y), pf.TwoLayer(6), state)
+
+
+@pytest.fixture(scope="module")
+def orthonormal() -> Problem:
+    rng = np.random.default_rng(4)
+    x = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    return placed(5, np.array([1.0, -0.7, 0.8, -0.4, 0.6]), x)
+
+
+def test_orthonormal_data_follow_the_phases_of_the_paper(orthonormal: Problem) -> None:
+    # Boursier et al. (2022), lemmas 2-5, as lambda -> 0.
+    y, n = orthonormal.data.y, 5
+    plus, minus = (np.linalg.norm(y[s * y > 0]) / n for s in (1.0, -1.0))
+    path = saddle_path(orthonormal)
+    assert path.complete and not path.ties
+    np.testing.assert_allclose(path.escape_rates, [1.0 / plus, 1.0 / minus], rtol=1e-12)
+    losses = [s.rest.loss for s in path.saddles]
+    expected = [np.sum(y**2) / (2 * n), np.sum(y[y < 0] ** 2) / (2 * n), 0.0]
+    np.testing.assert_allclose(losses, expected, rtol=1e-12, atol=1e-25)
+    assert all(s.rest.grad_norm < 1e-12 for s in path.saddles)
+    assert all(s.kkt_residual is None or s.kkt_residual < 1e-12 for s in path.saddles)
+    square = path.summary()["final"]["param_norm"] ** 2
+    np.testing.assert_allclose(square, 2 * n * (plus + minus), rtol=1e-10)
+    np.testing.assert_allclose(
+        square, 2 * orthogonal_variation_norm(orthonormal.data.x, y), rtol=1e-10
+    )
+
+
+def test_leaving_times_converge_to_the_coefficients(orthonormal: Problem) -> None:
+    # t_k / (-ln delta) - c_k = O(1 / (-ln delta)): the numerator is a constant to 1e-6.
+    path = saddle_path(orthonormal)
+    losses = [s.rest.loss for s in path.saddles]
+    logs = np.log(10.0) * np.array([10.0, 30.0, 100.0, 1000.0])
+    times = np.array([leaving_times(scaled(orthonormal, -log), losses) for log in logs])
+    error = times / logs[:, None] - path.escape_rates
+    constant = error * logs[:, None]
+    np.testing.assert_allclose(constant[1:], np.tile(constant[-1], (3, 1)), atol=1e-5)
+    assert (np.abs(error[-1]) < 5e-3).all()
+
+
+@pytest.mark.parametrize("name", ["two-points", "five-points"])
+def test_toy_data_leave_their_saddles_when_the_path_says(name: str) -> None:
+    problem = start(named(name), 60)
+    path = saddle_path(problem)
+    losses = [s.rest.loss for s in path.saddles]
+    early, late = (leaving_times(scaled(problem, -log), losses) for log in (300.0, 600.0))
+    np.testing.assert_allclose((late - early) / 300.0, path.escape_rates, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"activation": "leaky_relu", "slope": 0.2}])
+def test_random_data_leave_their_saddles_when_the_path_says(kwargs: dict) -> None:
+    rng = np.random.default_rng(21)
+    data = Data(rng.standard_normal((4, 3)), rng.standard_normal(4))
+    problem = start(data, 30, **kwargs)
+    path = saddle_path(problem)
+    losses = [s.rest.loss for s in path.saddles]
+    assert len(losses) > 2 and (np.diff(losses) < 0).all()
+    early, late = (leaving_times(scaled(problem, -log), losses) for log in (500.0, 1000.0))
+    np.testing.assert_allclose((late - early) / 500.0, path.escape_rates, rtol=1e-5)
+
+
+def test_equal_growth_rates_are_a_tie() -> None:
+    problem = placed(2, np.array([1.0, -1.0]), np.eye(2))
+    path = saddle_path(problem)
+    assert len(path.ties) == 1 and path.ties[0].saddle == 0
+    assert len(path.ties[0].blocks) == 2
+    np.testing.assert_allclose(path.escape_rates, [2.0], rtol=1e-12)
+
+
+def test_three_points_end_in_a_minimum_that_is_not_global() -> None:
+    data = named("three-points")
+    problem = start(data, 60)
+    path = saddle_path(problem)
+    assert path.complete and path.end.loss > 0.01
+    assert path.end.grad_norm < 1e-12
+    assert (path.saddles[-1].growth <= 0.0).all()
+    best = least_variation_norm(data, pf.TwoLayer(60))
+    assert best.exact and abs(best.gap) < 1e-10 * best.value
+    assert problem.loss.value(best(data.x), data.y) < 1e-20
+    # It has no more neurons than the network that got stuck.
+    assert len(best.mass) <= 60
+
+
+def test_a_rest_point_is_refined_to_rounding_and_its_kernel_counted() -> None:
+    problem = start(named("five-points"), 60)
+    saddle = saddle_path(problem).saddles[1].rest
+    rng = np.random.default_rng(0)
+    blurred = saddle.state.direction + 1e-5 * rng.standard_normal(saddle.state.direction.shape)
+    blurred /= np.linalg.norm(blurred, axis=1, keepdims=True)
+    log_norm = saddle.state.log_norm + 1e-5 * rng.standard_normal(60)
+    again = refine(problem, BlockState(log_norm, blurred), saddle.active, on_kink=1e-3)
+    assert again.grad_norm < 1e-14
+    np.testing.assert_allclose(again.loss, saddle.loss, rtol=1e-8)
+    # Three neurons of two weights and an output weight, one of whose products is determined.
+    assert saddle.index == 0 and len(saddle.spectrum) == saddle.kernel + np.sum(
+        saddle.spectrum > 1e-9 * saddle.spectrum[-1]
+    )
+
+
+def least_l1(x: np.ndarray, y: np.ndarray) -> float:
+    return float(linprog(np.ones(2 * x.shape[1]), A_eq=np.hstack([x, -x]), b_eq=y).fun)
+
+
+def diagonal(x: np.ndarray, y: np.ndarray, depth: int, seed: int = 0) -> Problem:
+    rng = np.random.default_rng(seed)
+    direction = rng.uniform(0.5, 1.0, (x.shape[1], 2))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    state = block_state(rng.uniform(-0.3, 0.3, x.shape[1]), direction)
+    return Problem(Data(x, y), Diagonal(depth), state, pf.Square())
+
+
+def test_diagonal_networks_on_orthogonal_columns_learn_one_coefficient_after_the_other() -> None:
+    x = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 4)))[0]
+    coefficient = np.array([1.5, -0.8, 0.3, -2.0])
+    path = saddle_path(diagonal(x, x @ coefficient, 2))
+    # |beta_j| leaves at 1 / (2 |g_j|) with g_j = beta_j / n.
+    order = np.argsort(-np.abs(coefficient))
+    np.testing.assert_allclose(path.escape_rates, 3.0 / np.abs(coefficient[order]), rtol=1e-12)
+    assert [s.leaving[0] for s in path.saddles[:-1]] == order.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_diagonal_networks_end_in_the_interpolant_of_least_l1_norm(seed: int) -> None:
+    rng = np.random.default_rng([seed, 31])
+    x, y = rng.standard_normal((5, 9)), rng.standard_normal(5)
+    path = saddle_path(diagonal(x, y, 2))
+    assert path.complete
+    found = np.sum(np.exp(2.0 * path.end.state.log_norm))
+    np.testing.assert_allclose(found, least_l1(x, y), rtol=1e-9)
+    assert path.end.loss < 1e-25 and (np.diff(path.escape_rates) > 0).all()
+
+
+@pytest.mark.parametrize("depth, scales", [(2, (1e-15, 1e-30)), (3, (1e-3, 1e-4))])
+def test_diagonal_networks_leave_their_saddles_when_the_path_says(
+    depth: int, scales: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((3, 4)), rng.standard_normal(3)
+    problem = diagonal(x, y, depth)
+    path = saddle_path(problem)
+    losses = np.array([s.rest.loss for s in path.saddles])
+    weights = problem.initial.weights().T.reshape(-1)
+    sign = np.repeat([1.0, -1.0], 4)
+    errors = []
+    for scale in scales:
+        unit = -np.log(scale) if depth == 2 else scale ** (2 - depth)
+
+        def speed(t: float, log_size: np.ndarray) -> np.ndarray:
+            part = sign * np.exp(depth * log_size)
+            force = np.tile(x.T @ (y - x @ (part[:4] + part[4:])) / 3, 2)
+            return depth * np.exp((depth - 2) * log_size) * sign * force
+
+        end = 1.1 * unit * path.escape_rates[-1]
+        followed = solve_ivp(
+            speed, (0, end), np.log(scale * weights), method="LSODA", rtol=1e-8, atol=1e-8,
+            max_step=2.0 if depth == 2 else np.inf,
+        )  # fmt: skip
+        part = np.exp(depth * followed.y) * sign[:, None]
+        loss = np.sum((y[:, None] - x @ (part[:4] + part[4:])) ** 2, axis=0) / 6
+        halves = 0.5 * (losses[1:] + losses[:-1])
+        times = np.array([followed.t[np.argmax(loss < half)] for half in halves]) / unit
+        errors.append(np.abs(times - path.escape_rates))
+    assert (errors[1] <= 0.6 * errors[0] + 1e-3 * path.escape_rates).all()
+    assert (errors[1] <= 0.1 * path.escape_rates).all()
+
+
+def test_the_verb_writes_the_path(command, tmp_path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[data]\nname = "two-points"\n[network]\nwidth = 60\n[loss]\nscale = 2.0\n')
+    done = command("saddles", spec, "--out", tmp_path / "out", "--compare")
+    assert done.code == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["status"] == "ok" and "flow" not in summary["spec"]
+    rates = [s["escape_rate"] for s in summary["saddles"]]
+    np.testing.assert_allclose(rates[:2], [1 / np.sqrt(5), 1 / np.sqrt(1.25)], rtol=1e-12)
+    assert rates[2] is None
+    needed = {"index", "log_time_enter", "log_time_leave", "loss", "grad_norm", "active_blocks"}
+    assert needed | {"residual_norm", "kkt_residual"} <= summary["saddles"][0].keys()
+    least = next(c for c in summary["comparison"] if c["name"] == "least_variation_norm")
+    np.testing.assert_allclose(least["ratio"], 1.0, rtol=1e-10)
+    assert least["exact"] and not least["lower_loss"]
+
+
+def test_pursuit_on_orthonormal_data_takes_two_neurons(orthonormal: Problem) -> None:
+    x, y = orthonormal.data.x, orthonormal.data.y
+    steps = pursue(orthonormal)
+    assert [int(step.rest.active.sum()) for step in steps] == [0, 1, 2]
+    assert steps[-1].rest.loss < 1e-20 and steps[-1].sign is None and steps[0].exact
+    square = np.sum(np.exp(2.0 * steps[-1].rest.state.log_norm))
+    np.testing.assert_allclose(square, 2 * orthogonal_variation_norm(x, y), rtol=1e-9)
+    # Half the growth rates of the saddle path: |D+| and |D-|.
+    rates = saddle_path(orthonormal).escape_rates
+    np.testing.assert_allclose([s.value for s in steps[:2]], 1.0 / rates, rtol=1e-9)
+
+
+def test_pursuit_passes_the_minimum_in_which_the_flow_gets_stuck() -> None:
+    problem = start(named("three-points"), 60)
+    stuck = saddle_path(problem).end.loss
+    steps = pursue(problem)
+    losses = [step.rest.loss for step in steps]
+    assert (np.diff(losses) < 0).all() and losses[-1] < 1e-20 < stuck
+    assert all(step.rest.grad_norm < 1e-12 for step in steps)
+
+
+def test_the_verb_pursue(command, tmp_path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[data]\nname = "two-points"\n')
+    assert command("pursue", spec, "--out", tmp_path / "out", "--quiet").code == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [step["blocks"] for step in summary["steps"]] == [0, 1, 2]
+    assert summary["final"]["loss"] < 1e-20
