@@ -14,7 +14,6 @@ MARKERS = {
     "Diffrax Tsit5": ("^", "#009E73"),
     "SUNDIALS CVODE": ("v", "#E69F00"),
 }
-COLUMNS = 3
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
@@ -31,7 +30,7 @@ def _precision(cases: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Error in the weights against time; methods without an error stand on the upper edge."""
     from ..plotting.style import new_figure, save, style
 
-    columns = min(COLUMNS, len(cases))
+    columns = _columns(len(cases))
     rows = -(-len(cases) // columns)
     figure, axes = new_figure(_width(columns), 2.5 * rows + 0.3, rows, columns)
     used: dict[str, Any] = {}
@@ -47,6 +46,10 @@ def _precision(cases: list[dict[str, Any]], folder: Path) -> list[Path]:
             used.values(), used.keys(), loc="outside lower center", ncols=5 if columns > 1 else 2
         )
     return save(figure, folder, "methods")
+
+
+def _columns(panels: int) -> int:
+    return 2 if panels == 4 else min(3, panels)
 
 
 def _width(columns: int) -> float:
@@ -98,7 +101,7 @@ def _growth(scalings: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Seconds against size, with the fitted powers."""
     from ..plotting.style import new_figure, save, style
 
-    columns = min(COLUMNS, len(scalings))
+    columns = _columns(len(scalings))
     rows = -(-len(scalings) // columns)
     figure, axes = new_figure(_width(columns), 2.4 * rows + 0.3, rows, columns)
     handles: dict[str, Any] = {}
