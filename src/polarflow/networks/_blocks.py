@@ -33,6 +33,8 @@ class Group:
       constants `(q,)` and inputs `(n, d)`, shape `(n, C)`, written with JAX.
     - `constants`: what distinguishes the blocks besides weights, shape `(rows, q)`.
     - `kinks`: whether the gradient of H_j jumps (deep ReLU, max-pooling).
+    - `layered`: whether a block's matrices may hold parts of very different size, which its norm
+      and direction don't keep apart.
     """
 
     rows: int
@@ -41,6 +43,7 @@ class Group:
     apply: Callable[[Any, Any, Any], Any]
     constants: ndarray = field(default_factory=lambda: np.zeros((1, 0)))
     kinks: bool = False
+    layered: bool = False
 
 
 class Network(ABC):

@@ -134,7 +134,7 @@ class Deep(Network):
         constant = np.concatenate([np.zeros(0), *(self.frozen[i + 1].ravel() for i in frozen)])
         kinks = any(activation.kinks for activation in self.activations)
         apply = _Chain(shapes, frozen, self.activations)
-        return (Group(1, size, self.order, apply, constant[None, :], kinks),)
+        return (Group(1, size, self.order, apply, constant[None, :], kinks, True),)
 
     def matrices(self, weights: ndarray, dimension: int) -> list[ndarray]:
         """All matrices from a flat vector of the trained ones."""
@@ -249,7 +249,7 @@ class Convolutional(Network):
         order = layer_order((self.activation,) * (layers - 1), [True] * layers)
         apply = _Images(self.image, tuple(kernels), self.pool, matrices, self.activation)
         kinks = self.activation.kinks or self.pool > 1
-        return (Group(1, size, order, apply, np.zeros((1, 0)), kinks),)
+        return (Group(1, size, order, apply, np.zeros((1, 0)), kinks, True),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,8 @@ _SMOOTHING = 0.1
 #: So many steps in a row that together advance the clock by less than this over the largest
 #: speed: the flow slides along a kink that is not rounded off.
 _STUCK_STEPS, _STUCK = 2000, 1e-4
+#: Predictions above this part of the labels mean that the network has left the origin.
+_RESOLVED_SIZE = 1e-3
 #: The late phase begins once every margin exceeds this.
 _LATE = 3.0
 #: A block is at rest, and the clock leaves it out, if it moves by less than this in the time in
@@ -201,6 +203,7 @@ class SmoothEngine:
         look = self._look(state)
         if not look.log_force.max(initial=-np.inf) > np.log(self._noise(look)):
             return SmoothWindow(self, state, ())
+        self._check_resolved(look)
         start = self._ready(look)
         session = start.session
         assert session is not None
@@ -256,6 +259,30 @@ class SmoothEngine:
     @cached_property
     def _spread(self) -> float:
         return max(self.field.spread, 1e-300)
+
+    def _check_resolved(self, look: Look) -> None:
+        """Halt at a saddle of a layered network that would be left by parts too small to be held.
+
+        Matrices with entries of order one lose what is below the tolerance. At rest to that
+        tolerance, with a residual that some block of this shape could still climb, only such
+        parts can lead on: the time of leaving would be one of rounding.
+        """
+        layered = [group.layered for group in self.field.groups]
+        size = np.abs(look.prediction).max(initial=0.0)
+        if not any(layered) or not size > _RESOLVED_SIZE * self.field.label_size:
+            return
+        if look.log_force.max(initial=-np.inf) > np.log(self.rtol * self._spread):
+            return
+        if look.log_residual < self.field.log_unit + np.log(1e-4):
+            return
+        if self.field.climb(look.residual) > 1e-4 * self._spread:
+            raise Halt(
+                "unresolved",
+                "The flow has come to rest at a saddle, or a local minimum, of a layered network "
+                "to within the tolerance. If it leaves, then by parts of the weights that are "
+                "smaller than the tolerance times their matrices, which are not held: when, can't "
+                "be told. A stop before (max_saddles, time, grad_norm) ends the run properly.",
+            )
 
     def _watch(self, session: Session) -> None:
         """Halt where the steps have become too small to get anywhere."""

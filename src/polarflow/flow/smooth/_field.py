@@ -265,6 +265,25 @@ class Field:
 
         return jax.jit(measure, static_argnums=1)
 
+    @property
+    def label_size(self) -> float:
+        """The size of predictions that count: of the labels, or 1 for classification."""
+        return 1.0 if self.residual.margin else float(np.abs(self.problem.data.y).max(initial=0.0))
+
+    def climb(self, residual: ndarray) -> float:
+        """The largest rate L N_r(v) met among random unit vectors v, for r of norm 1 `(n, C)`."""
+        rng = np.random.default_rng(20241130)
+        x, best = jax64().numpy.asarray(self.x), 0.0
+        for group in self.groups:
+            pick = rng.integers(0, group.rows, 64)
+            v = rng.standard_normal((64, group.size))
+            v /= np.linalg.norm(v, axis=1, keepdims=True)
+            constants = jax64().numpy.asarray(group.constants[pick])
+            value = jax64().vmap(group.apply, in_axes=(0, 0, None))(v, constants, x)
+            rate = np.einsum("jnc,nc->j", np.asarray(value), residual)
+            best = max(best, (group.order or 1.0) * float(rate.max()))
+        return best
+
     @cached_property
     def spread(self) -> float:
         r"""B, the largest $L |H_j(X; v)|$ over unit vectors v, found by ascent from random starts.
