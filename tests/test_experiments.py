@@ -17,7 +17,16 @@ from polarflow.experiments.kumar_haupt_2024 import _plane as plane
 CLAIM_KEYS = {"name", "statement", "measured", "bound", "relation", "holds", "reason"}
 
 
-SLOW = {"orthogonal-relu-fig6", "orthogonal-relu-fig7"}
+SLOW = {
+    "orthogonal-relu-fig6",
+    "orthogonal-relu-fig7",
+    "two-homogeneous-fig1",
+    "deep-homogeneous-fig1",
+    "deep-homogeneous-fig2",
+    "deep-homogeneous-fig3",
+    "deep-homogeneous-rescaling",
+    "directional-deep-linear",
+}
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,23 @@ def test_the_contract_of_a_run(tmp_path: Path):
     assert origin["kkt_residual"] < 0.01
     assert summary["work"]["field_evaluations"] > 0 and summary["work"]["compile_seconds"] > 0
     assert (out / "report.html").is_file() and (out / "figures" / "directions.png").is_file()
+
+
+def test_a_saddle_that_rounding_would_leave_is_told():
+    """Deep linear network, from 1e-2 and from 1e-12: right to the end, or stopped with a reason."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 3))
+    teacher = np.array([[2.0, 0.0, 0.0], [0.0, 0.7, 0.0]])
+    network = Deep((3, 3), (LINEAR, LINEAR), outputs=2)
+    data = pf.Data(x, x @ teacher.T)
+    status = []
+    for log10_scale in (-2.0, -12.0):
+        initial = gaussian(network, 3, log10_scale=log10_scale, seed=1)
+        problem = pf.problem(data, network, initial, loss=Square("mean"))
+        status.append(pf.gradient_flow(problem, stop=pf.Stop(loss=1e-8)).status)
+    assert status == ["ok", "unresolved"]
+    # A minimum whose residual no linear network can climb is no such saddle.
+    noisy = pf.Data(x, x @ teacher.T + 0.1 * rng.standard_normal((12, 2)))
+    problem = pf.problem(noisy, network, gaussian(network, 3, scale=0.1, seed=1))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(grad_norm=1e-9))
+    assert (flow.status, flow.stop_reason) == ("ok", "grad_norm")

@@ -7,9 +7,11 @@ from ._base import Experiment
 from .boursier_2022 import EXPERIMENTS as BOURSIER_2022
 from .ji_telgarsky_2020 import EXPERIMENTS as JI_TELGARSKY_2020
 from .kumar_haupt_2024 import EXPERIMENTS as KUMAR_HAUPT_2024
+from .kumar_haupt_2024_deep import EXPERIMENTS as KUMAR_HAUPT_2024_DEEP
 
 _ALL: dict[str, Experiment[Any]] = {
-    each.name: each for each in (*BOURSIER_2022, *KUMAR_HAUPT_2024, *JI_TELGARSKY_2020)
+    each.name: each
+    for each in (*BOURSIER_2022, *KUMAR_HAUPT_2024, *KUMAR_HAUPT_2024_DEEP, *JI_TELGARSKY_2020)
 }
 
 

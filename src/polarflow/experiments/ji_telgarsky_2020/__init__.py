@@ -3,11 +3,20 @@
 from typing import Any
 
 from .._base import Experiment
+from . import _deep_linear as deep_linear
 from . import _local_guarantee as local_guarantee
 
 PAPER = "Ji & Telgarsky 2020, arXiv:2006.06657"
 
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    Experiment(
+        name="directional-deep-linear",
+        title="a deep linear network becomes rank one and aligned, in the direction of the SVM",
+        paper=f"{PAPER}, proposition 4.4",
+        setting=deep_linear.SETTING,
+        claims=deep_linear.CLAIMS,
+        draw=deep_linear.draw,
+    ),
     Experiment(
         name="directional-local-guarantee",
         title="squared ReLU: the limit margin is the best of its own directions",

@@ -12,11 +12,21 @@ from . import _angles as angles
 from . import _branching as branching
 from . import _drawing as drawing
 from . import _escape as escape
+from . import _first_figure as first_figure
 from . import _symmetric as symmetric
 
 PAPER = "Kumar & Haupt 2024, arXiv:2402.09226"
 
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    Experiment(
+        name="two-homogeneous-fig1",
+        title="squared ReLU units settle on KKT directions while the loss hardly changes",
+        paper=f"{PAPER}, figure 1",
+        setting=first_figure.SETTING,
+        claims=first_figure.CLAIMS,
+        draw=first_figure.draw,
+        deviations=first_figure.DEVIATIONS,
+    ),
     Experiment(
         name="two-homogeneous-fig2",
         title="the flow of u_1|u_2|: a point that can be left at any time",

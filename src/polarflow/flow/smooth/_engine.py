@@ -92,11 +92,13 @@ class SmoothWindow:
         start, field = self.start, self.engine.field
         session = start.session
         assert session is not None
-        wanted = np.minimum(start.s + np.asarray(offsets, dtype=float), self.steps[-1].end)
+        bounds = np.array([step.end for step in self.steps])
+        wanted = np.clip(start.s + np.asarray(offsets, dtype=float), start.s, bounds[-1])
+        owner = np.searchsorted(bounds, wanted)
         found: list[SmoothState] = []
         log_time, low = start.log_time, start.s
-        for step in self.steps:
-            here = wanted[(wanted > low) & (wanted <= step.end)]
+        for k, step in enumerate(self.steps[: int(owner[-1]) + 1]):
+            here = wanted[owner == k]
             ends = np.unique(np.append(here, step.end))
             elapsed = log_elapsed(field, step, low, ends, session.clock, session.late)
             times = np.logaddexp(log_time, elapsed)
@@ -104,8 +106,6 @@ class SmoothWindow:
                 at = float(times[np.searchsorted(ends, s)])
                 found.append(SmoothState(at, y, session.late, session, float(s)))
             log_time, low = float(times[-1]), step.end
-            if low >= wanted[-1]:
-                break
         return found
 
     def accept(self, offset: float) -> None:
@@ -196,7 +196,7 @@ class SmoothEngine:
 
     def advance(self, state: SmoothState, end: float) -> SmoothWindow:
         if state.session is self.session and self.session is not None:
-            ahead = [step for step in self.steps if step.end > state.s]
+            ahead = [step for step in self.steps if step.end > state.s + 1e-15 * abs(state.s)]
             if ahead:
                 return SmoothWindow(self, state, ahead)
         self._counted += 1

@@ -1,0 +1,182 @@
+"""Proposition 4.4: a three-layer linear network on separable data, to a loss of e^-1000000."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from ...errors import PolarflowError
+from .._base import Claim
+
+if TYPE_CHECKING:
+    from ... import Problem, Progress, Solution
+
+EXAMPLES, DIMENSION, WIDTH, LOG_LOSS = 30, 4, 5, -1e6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Gaussian inputs labelled by a hyperplane; a Gaussian start of standard deviation 0.3."""
+
+    seed: int
+
+    def problem(self) -> "Problem":
+        """The problem."""
+        from ...data import Data
+        from ...flow import problem
+        from ...losses import Exponential
+        from ...networks import Activation, Deep, gaussian
+
+        rng = np.random.default_rng([self.seed, 3])
+        x = rng.standard_normal((EXAMPLES, DIMENSION))
+        y = np.sign(x @ rng.standard_normal(DIMENSION))
+        network = Deep((WIDTH, WIDTH), (Activation("linear"),) * 2)
+        initial = gaussian(network, DIMENSION, scale=0.3, seed=self.seed)
+        return problem(Data(x, y, name="a hyperplane"), network, initial, loss=Exponential("mean"))
+
+    def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
+        from ... import Stop, gradient_flow
+
+        problem = self.problem()
+        stop = Stop(log_loss=LOG_LOSS)
+        solution = gradient_flow(problem, stop=stop, rtol=1e-8, points=200, progress=progress)
+        if solution.status == "interrupted":
+            raise KeyboardInterrupt
+        if solution.status != "ok":
+            raise PolarflowError(solution.message)
+        return Evidence(self, problem, solution)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The flow, and the SVM."""
+
+    setting: Setting
+    problem: "Problem"
+    solution: "Solution"
+
+    @cached_property
+    def svm(self) -> ndarray:
+        """The unit vector of largest margin: the dual is a problem of least distance."""
+        from scipy.optimize import nnls
+
+        z = np.asarray(self.problem.data.y[:, None] * self.problem.data.x)
+        # min |w|^2 with z w >= 1 (Lawson & Hanson, 1974, least distance programming).
+        matrix = np.vstack([z.T, np.ones(len(z))])
+        target = np.append(np.zeros(DIMENSION), 1.0)
+        weight, _ = nnls(matrix, target)
+        residual = matrix @ weight - target
+        w = np.asarray(-residual[:-1] / residual[-1])
+        return np.asarray(w / np.linalg.norm(w))
+
+    def matrices(self, k: int) -> list[ndarray]:
+        """The three matrices, of the unit direction, at one time of the trajectory."""
+        return self.problem.network.matrices(  # type: ignore[union-attr]
+            self.solution.trajectory.direction[k, 0], DIMENSION
+        )
+
+    def angle(self, k: int) -> float:
+        """The angle of the end-to-end vector and the SVM, in radians."""
+        first, second, last = self.matrices(k)
+        product = (last @ second @ first)[0]
+        unit = product / np.linalg.norm(product)
+        half = float(np.linalg.norm(unit - self.svm)) / 2.0
+        return 2.0 * float(np.arcsin(min(half, 1.0)))
+
+    def second_values(self, k: int) -> list[float]:
+        """The second singular value over the first, of the two hidden matrices."""
+        values = [np.linalg.svd(m, compute_uv=False) for m in self.matrices(k)[:2]]
+        return [float(v[1] / v[0]) for v in values]
+
+    def misalignment(self, k: int) -> float:
+        """1 minus the least cosine between the top singular vectors of neighbouring layers."""
+        found = []
+        matrices = self.matrices(k)
+        for low, high in zip(matrices[:-1], matrices[1:], strict=True):
+            u = np.linalg.svd(low)[0][:, 0]
+            v = np.linalg.svd(high)[2][0]
+            found.append(1.0 - abs(float(u @ v)))
+        return max(found)
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "network": f"linear, {DIMENSION}-{WIDTH}-{WIDTH}-1",
+            "data": f"{EXAMPLES} Gaussian inputs labelled by a random hyperplane",
+            "initial_scale": 0.3,
+            "loss": "exponential, mean",
+            "log_loss": LOG_LOSS,
+            "rtol": 1e-8,
+            "seed": self.setting.seed,
+        }
+
+    def comparison(self) -> list[dict[str, Any]]:
+        return []
+
+    def work(self) -> dict[str, Any]:
+        return dict(self.solution.summary()["work"])
+
+
+SETTING = Setting(seed=0)
+
+
+def svm_direction(e: Evidence) -> Claim:
+    """The end-to-end direction is that of the hard-margin SVM."""
+    return Claim(
+        name="svm-direction",
+        statement="The angle of the end-to-end vector and the SVM at the end, in radians.",
+        measured=e.angle(-1),
+        bound=1e-4,
+        relation="<=",
+        reason="The angle falls like 1/|ln loss|: about 1e-6 at e^-1000000, times a constant.",
+    )
+
+
+def rank_one(e: Evidence) -> Claim:
+    """The layers become rank one."""
+    return Claim(
+        name="rank-one",
+        statement="The largest ratio of the second singular value to the first at the end.",
+        measured=max(e.second_values(-1)),
+        bound=1e-1,
+        relation="<=",
+        reason="What is conserved, W W^T - W^T W, is of order one against |w|^2 of the order 1e4.",
+    )
+
+
+def aligned(e: Evidence) -> Claim:
+    """Neighbouring layers are aligned."""
+    return Claim(
+        name="layers-aligned",
+        statement="1 minus the least cosine of neighbouring layers' top singular vectors.",
+        measured=e.misalignment(-1),
+        bound=1e-3,
+        relation="<=",
+        reason="The same quantity, divided by |w|^2, squared.",
+    )
+
+
+CLAIMS = (svm_direction, rank_one, aligned)
+
+
+def draw(e: Evidence, folder: Path, quick: bool) -> list[Path]:
+    """The angle to the SVM and the second singular values against -ln loss."""
+    from ...plotting.style import COLUMN, new_figure, save, style
+
+    fall = -e.solution.trajectory.log_loss
+    late = np.flatnonzero(fall > 1.0).tolist()
+    figure, axes = new_figure(2 * COLUMN, 2.5, 1, 2)
+    with style():
+        axes[0].plot(fall[late], [e.angle(k) for k in late], color="black")
+        axes[0].set_ylabel("angle to the SVM [rad]")
+        axes[1].plot(fall[late], [e.second_values(k) for k in late], label=["$W_1$", "$W_2$"])
+        axes[1].set_ylabel(r"$\sigma_2/\sigma_1$")
+        axes[1].legend()
+        for ax in axes:
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel(r"$-\ln$ loss")
+    return save(figure, folder, "deep-linear")
