@@ -192,3 +192,20 @@ def test_figures_of_neurons_in_the_plane_and_in_space() -> None:
     assert set(ncf_figures(walked, network, x, z)) == {"sphere", "shares"}
     x, z = data(10, d=4)
     assert set(ncf_figures(kkt_points(network, x, z), network, x, z)) == {"values"}
+
+
+def test_the_interval_test_proves_points_of_deep_blocks_and_refuses_others() -> None:
+    from polarflow.ncf._balls import certify_block
+
+    x, z = data(3, n=6)
+    network = Deep((2,), (Activation("relu_power", 2.0),))
+    found = kkt_points(network, x, z, starts=10)
+    tops = [p for p in found.points if p.type == "maximum" and p.dimension == 0]
+    assert tops and all(p.certified and (p.radius or 1.0) < 1e-10 for p in tops)
+    (block,) = blocks_of(network, 3)
+    top = tops[0]
+    near = top.direction + 1e-4 * np.random.default_rng(0).standard_normal(block.size)
+    assert certify_block(block, x, z[:, None], near, top.multiplier) == (False, None)
+    # Where the gradient jumps the enclosure of the Hessian proves nothing.
+    kinked, *_ = blocks_of(Deep((2,), (Activation("relu"),)), 3)
+    assert certify_block(kinked, x, z[:, None], near, 1.0) == (None, None)

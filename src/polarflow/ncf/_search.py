@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ..networks import Network
+from ._balls import certify_block
 from ._block import Block, blocks_of
 from ._points import Kind, KKTPoint, KKTSet, arranged
 from ._sphere import Sphere
@@ -31,6 +32,8 @@ SAME = 1e-6
 FLAT = 1e-7
 #: The KKT equations are solved directly for blocks of at most so many weights.
 DIRECT = 400
+#: |u.x_k| below this, relative to |x_k|, puts a unit vector on the kink of example k.
+ON_KINK = 1e-10
 #: How far a point is moved along a null direction to see whether KKT points are there too.
 _NUDGE = 1e-3
 #: Null directions that are tried for flatness, at most.
@@ -82,8 +85,7 @@ def search_points(
         unresolved.append(lost / starts)
     largest = max((abs(p.value) for p in points), default=0.0)
     done = [_scaled(p, blocks, largest) for p in points]
-    if any(block.sign is not None for block in blocks) and z.ndim == 1:
-        done = [_squared(p, x, z) for p in done]
+    done = [_certified(p, blocks[p.block or 0], x, z) for p in done]
     proof: dict[str, Any] = {
         "starts": starts,
         "seed": seed,
@@ -125,17 +127,19 @@ def _scaled(point: KKTPoint, blocks: list[Block], largest: float) -> KKTPoint:
     )
 
 
-def _squared(point: KKTPoint, x: ndarray, z: ndarray) -> KKTPoint:
-    """A point of a squared-ReLU unit with its kinks and the interval test."""
-    sign = point.sign
-    if sign is None:
+def _certified(point: KKTPoint, block: Block, x: ndarray, z: ndarray) -> KKTPoint:
+    """An isolated point with the interval test; kinks that hold a squared-ReLU unit are named."""
+    if point.dimension:
         return point
-    from ._certificate import NeuronCertifier
-
-    reach = np.linalg.norm(x, axis=1)
-    on = np.flatnonzero((np.abs(x @ point.direction) <= 1e-10 * reach) & (reach > 0) & (z != 0))
-    point = replace(point, on_kinks=tuple(on.tolist()))
-    proved, radius = NeuronCertifier(x, z, 0.0).squared(point, sign)
+    if block.sign is not None:
+        reach = np.linalg.norm(x, axis=1)
+        near = np.abs(x @ point.direction) <= ON_KINK * reach
+        on = np.flatnonzero(near & (reach > 0) & z.reshape(len(x), -1).any(axis=1))
+        point = replace(point, on_kinks=tuple(on.tolist()))
+        if point.on_kinks:
+            return point
+    targets = z.reshape(len(x), -1)
+    proved, radius = certify_block(block, x, targets, point.direction, point.multiplier)
     return replace(point, certified=proved, radius=radius)
 
 
