@@ -215,3 +215,21 @@ def test_the_whole_way_on_random_data() -> None:
     np.testing.assert_allclose(
         scaled.final.log_norm[0], solution.final.log_norm[0], atol=1e-7, rtol=0
     )
+
+
+def test_the_late_phase_is_drawn() -> None:
+    """The figure exists once the loss is below 1/e, and not before."""
+    from matplotlib import pyplot
+
+    from polarflow.plotting.late import has_late, late_figure
+
+    x, y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([1.0, -1.0])
+    initial = aligned(x, [1.0, -1.0], [-1.0, -1.0])
+    early = follow(x, y, pf.Logistic("sum"), initial, log_loss=0.0).to_xarray()
+    late = follow(x, y, pf.Logistic("sum"), initial, log_loss=-1e3).to_xarray()
+    assert not has_late(early)
+    assert has_late(late)
+    above, below = late_figure(late).axes
+    assert len(above.lines) == 3
+    assert below.lines[0].get_xdata()[-1] == pytest.approx(3.0, rel=1e-9)
+    pyplot.close("all")

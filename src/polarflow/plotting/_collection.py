@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from . import states, style
 from .clock import Moment, key_moments, time_axis
 from .curves import draw_alignment, draw_angles, draw_log_norms, draw_loss, draw_saddles
+from .late import has_late, late_figure
 from .neurons import draw_neurons, draw_projection, largest_projection, line_window
 
 if TYPE_CHECKING:
@@ -18,13 +19,16 @@ def figures(dataset: "Dataset") -> dict[str, "Figure"]:
 
     `loss` and `log_norms` always; `angles` when hidden weights have two components, `alignment`
     otherwise; `neurons` in the plane of the learned function when there is one input and a bias,
-    else `projection`. Networks other than two-layer ones have `directions` instead.
+    else `projection`. Networks other than two-layer ones have `directions` instead. `late` is the
+    late phase of a classification.
     """
+    late = {"late": late_figure(dataset)} if has_late(dataset) else {}
     if not states.has_neurons(dataset):
         return {
             "loss": _loss(dataset),
             "log_norms": _log_norms(dataset),
             "directions": _directions(dataset),
+            **late,
         }
     if dataset.sizes["input"] == 2:
         directions = {"angles": _angles(dataset)}
@@ -34,7 +38,13 @@ def figures(dataset: "Dataset") -> dict[str, "Figure"]:
         neurons = {"neurons": _neurons(dataset)}
     else:
         neurons = {"projection": _projection(dataset)}
-    return {"loss": _loss(dataset), "log_norms": _log_norms(dataset), **directions, **neurons}
+    return {
+        "loss": _loss(dataset),
+        "log_norms": _log_norms(dataset),
+        **directions,
+        **neurons,
+        **late,
+    }
 
 
 def draw_all(dataset: "Dataset", folder: str | Path) -> list[Path]:
