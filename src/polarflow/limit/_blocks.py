@@ -17,6 +17,8 @@ from ..solution import Solution, gradient_flow
 
 #: ln of the size of blocks that must not be felt, however long they grow.
 LOG_UNFELT = -1e8
+#: The loosest tolerance between two rest points.
+_LOOSEST = 1e-5
 #: How long blocks are given to align, in units of the largest growth possible, 1/Lambda.
 _PATIENCE = 1e7
 
@@ -61,9 +63,15 @@ def subproblem(problem: Problem, state: BlockState, chosen: ndarray | None = Non
 def follow(problem: Problem, stop: Stop, rtol: float, points: int = 2) -> Solution:
     """Follow a flow of which few states on the way are of interest.
 
+    Where neurons meet a kink over and over, a looser tolerance is tried: what comes of the flow,
+    rest points and KKT points, is found to rounding afterwards.
+
     **Raises:** `PolarflowError` if it could not go on.
     """
     solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points)
+    while solution.status == "limit" and rtol < _LOOSEST:
+        rtol *= 10.0
+        solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points)
     if solution.status == "interrupted":
         raise KeyboardInterrupt
     if solution.status not in ("ok", "at_rest"):
