@@ -115,7 +115,8 @@ def ride_series(
     return order, reach, ready
 
 
-@njit(cache=True, error_model="numpy")
+# Inlined, as its one caller would compile it a second time.
+@njit(inline="always", error_model="numpy")
 def ride(
     side,
     w,

@@ -9,6 +9,7 @@ coefficients do not change while the patterns last. So cost follows patterns, no
 
 import numpy as np
 from numba import njit
+from numpy import ndarray
 
 from ._patterns import FAST
 
@@ -55,87 +56,108 @@ def group_patterns(side, keys):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def particles(group, groups, w, a, share):
+def group_moments(group, groups, w, a, share, lumped):
+    """The second moments (G, K, K) of the groups that are worth lumping, K the length of theta.
+
+    `lumped` gets each such group's first particle, the others -1.
+    """
+    q, outputs = w.shape[1], a.shape[1]
+    k = q + outputs
+    size = np.zeros(groups, np.int64)
+    for j in range(len(group)):
+        size[group[j]] += 1
+    total = 0
+    for g in range(groups):
+        lumped[g] = -1
+        if k <= _MOST_PARTICLES and size[g] >= _CROWD * k:
+            lumped[g] = total
+            total += k
+    moment = np.zeros((groups if total else 0, k, k))
+    if not total:
+        return moment
+    theta = np.empty(k)
+    for j in range(len(group)):
+        g = group[j]
+        if lumped[g] < 0 or not share[j] > 0.0:
+            continue
+        for o in range(outputs):
+            theta[o] = a[j, o]
+        for c in range(q):
+            theta[outputs + c] = w[j, c]
+        for b in range(k):
+            t = share[j] * theta[b]
+            for c in range(k):
+                moment[g, b, c] += t * theta[c]
+    return moment
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def spread_particles(
+    group, lumped, value, vector, w, a, share, first, mix, particle_w, particle_a,
+    particle_share, particle_group,
+):  # fmt: skip
+    """Fill in the particles, eigenvectors for lumped groups, and every neuron's part in them."""
+    q, outputs = w.shape[1], a.shape[1]
+    k = q + outputs
+    at = 0
+    for g in range(len(lumped)):
+        if lumped[g] < 0:
+            continue
+        at += k
+        for b in range(k):
+            i = lumped[g] + b
+            particle_share[i] = max(value[g, b], 0.0)
+            particle_group[i] = g
+            for o in range(outputs):
+                particle_a[i, o] = vector[g, o, b]
+            for c in range(q):
+                particle_w[i, c] = vector[g, outputs + c, b]
+    for j in range(len(group)):
+        g = group[j]
+        if lumped[g] < 0:
+            first[j] = at
+            mix[j, 0] = 1.0
+            particle_share[at] = share[j]
+            particle_group[at] = g
+            for o in range(outputs):
+                particle_a[at, o] = a[j, o]
+            for c in range(q):
+                particle_w[at, c] = w[j, c]
+            at += 1
+            continue
+        first[j] = lumped[g]
+        for b in range(k):
+            s = 0.0
+            for o in range(outputs):
+                s += vector[g, o, b] * a[j, o]
+            for c in range(q):
+                s += vector[g, outputs + c, b] * w[j, c]
+            mix[j, b] = s
+
+
+def particles(
+    group: ndarray, groups: int, w: ndarray, a: ndarray, share: ndarray
+) -> tuple[ndarray, ndarray, ndarray, int, ndarray, ndarray, ndarray, ndarray]:
     """The particles of all groups.
 
     **Returns** for each neuron its first particle and its coefficients `mix` (m, K) of that and the
     following ones; for each group its first particle if it is lumped, else -1; the number K of
     particles of a lumped group; and the particles' weights, outputs, shares and groups.
     """
-    m, q = w.shape
-    outputs = a.shape[1]
+    (m, q), outputs = w.shape, a.shape[1]
     k = q + outputs
-    size = np.zeros(groups, np.int64)
-    for j in range(m):
-        size[group[j]] += 1
-    lumped = np.full(groups, -1, np.int64)
-    total = 0
-    any_lump = False
-    for g in range(groups):
-        if k <= _MOST_PARTICLES and size[g] >= _CROWD * k:
-            lumped[g] = total
-            total += k
-            any_lump = True
-    singles = 0
-    for g in range(groups):
-        if lumped[g] < 0:
-            singles += size[g]
-    first = np.empty(m, np.int64)
-    mix = np.zeros((m, k if any_lump else 1))
-    count = total + singles
-    particle_w = np.empty((count, q))
-    particle_a = np.empty((count, outputs))
-    particle_share = np.zeros(count)
-    particle_group = np.empty(count, np.int64)
-    theta = np.empty(k)
-    moment = np.zeros((groups if any_lump else 0, k, k))
-    at = total
-    for j in range(m):
-        g = group[j]
-        if lumped[g] < 0:
-            first[j] = at
-            mix[j, 0] = 1.0
-            particle_w[at] = w[j]
-            particle_a[at] = a[j]
-            particle_share[at] = share[j]
-            particle_group[at] = g
-            at += 1
-            continue
-        first[j] = lumped[g]
-        if share[j] > 0.0:
-            theta[:outputs] = a[j]
-            theta[outputs:] = w[j]
-            for b in range(k):
-                t = share[j] * theta[b]
-                for c in range(b + 1):
-                    moment[g, b, c] += t * theta[c]
-    for g in range(groups):
-        if lumped[g] < 0:
-            continue
-        for b in range(k):
-            for c in range(b):
-                moment[g, c, b] = moment[g, b, c]
-        largest = np.abs(moment[g]).max()
-        if largest > 0.0:
-            value, vector = np.linalg.eigh(moment[g] / largest)
-        else:
-            value, vector = np.zeros(k), np.eye(k)
-        for b in range(k):
-            i = lumped[g] + b
-            particle_share[i] = largest * max(value[b], 0.0)
-            particle_group[i] = g
-            for o in range(outputs):
-                particle_a[i, o] = vector[o, b]
-            for c in range(q):
-                particle_w[i, c] = vector[outputs + c, b]
-    for j in range(m):
-        if lumped[group[j]] >= 0:
-            for b in range(k):
-                s = 0.0
-                i = first[j] + b
-                for o in range(outputs):
-                    s += particle_a[i, o] * a[j, o]
-                for c in range(q):
-                    s += particle_w[i, c] * w[j, c]
-                mix[j, b] = s
+    lumped = np.empty(groups, np.int64)
+    moment = group_moments(group, groups, w, a, share, lumped)
+    any_lumped = len(moment) > 0
+    largest = np.abs(moment).max(axis=(1, 2), initial=0.0)
+    safe = np.where(largest > 0.0, largest, 1.0)
+    value, vector = np.linalg.eigh(moment / safe[:, None, None])
+    count = k * int(np.sum(lumped >= 0)) + int(np.sum(lumped[group] < 0))
+    first, mix = np.empty(m, np.int64), np.zeros((m, k if any_lumped else 1))
+    particle_w, particle_a = np.empty((count, q)), np.empty((count, outputs))
+    particle_share, particle_group = np.empty(count), np.empty(count, np.int64)
+    spread_particles(
+        group, lumped, value * largest[:, None], vector, w, a, share, first, mix, particle_w,
+        particle_a, particle_share, particle_group,
+    )  # fmt: skip
     return first, mix, lumped, k, particle_w, particle_a, particle_share, particle_group

@@ -153,7 +153,7 @@ def project_weight(side, normals, w):
             add(w, -dot(basis[b], w), basis[b])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always", error_model="numpy")
 def _least_norm(index, count, normals, pull_on, pull_off, velocity, nu, status):
     """Add to a velocity the multipliers of the first `count` kinks in `index` that make it least.
 
@@ -173,7 +173,7 @@ def _least_norm(index, count, normals, pull_on, pull_off, velocity, nu, status):
     return ok
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always", error_model="numpy")
 def _side_of(status, pull_on, pull_off, speed, tolerance):
     """The side of a concave kink from the status of its multiplier and the speed across it."""
     if status != LOWER and status != UPPER:
@@ -327,7 +327,7 @@ def settle(side, candidate, normals, pull_on, pull_off, velocity):
     return BRANCHED if ways > 1 else UNCHANGED
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always", error_model="numpy")
 def meet_kink(side, hit, w, normals, pull_on, pull_off, velocity):
     """Change the pattern of a neuron that meets hyperplane `hit`.
 
