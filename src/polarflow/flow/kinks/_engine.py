@@ -411,7 +411,8 @@ class KinkExactEngine:
         weight, output, order = series
         on, jump, raw, multiplier, degree = forces
         m = len(state.a)
-        slack = self.slack(length)
+        allowed = self.allowed(field.residual)
+        slack = self.noise + _SLACK / _EVENTS * allowed / length
         time, first_defect = np.empty(m), np.empty((m, 3))
         first_plane = np.empty(m, np.int64)
         window_events(
@@ -421,7 +422,6 @@ class KinkExactEngine:
         )  # fmt: skip
         if must_ride is not None:
             time[must_ride] = 0.0
-        allowed = self.step_tolerance
         if cut:
             length = cut_length(
                 time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
@@ -438,6 +438,7 @@ class KinkExactEngine:
                 ("plane", (), np.int64), ("defect", (3,), float),
             ),
         )  # fmt: skip
+        halvings = 0
         while True:
             used = window_rides(
                 length, time, field.group, parts.group_side, state.w, state.a, raw[: degree + 1],
@@ -450,8 +451,9 @@ class KinkExactEngine:
                 break
             if used == NO_ROOM and 2.0 * room.room * room.bytes <= _MEMORY:
                 room.resize(4 * room.room)
-            elif cut and length > 1e-12 * self.last_length and length > 0.0:
+            elif cut and halvings < 60:
                 length *= 0.5
+                halvings += 1
             else:
                 raise Halt("limit", f"A limit was met: in a window {_CAP}.")
         if cut and used:
@@ -590,6 +592,15 @@ class KinkExactEngine:
         fastest = float(np.linalg.norm(field.force[field.group], axis=(1, 2))[moving].max())
         return Jump(self, state, field.unit, length, fastest, (base, count, room))
 
-    def slack(self, length: float) -> float:
-        """By how much multipliers may pass their bounds: over a window it moves D too little."""
-        return self.noise + _SLACK * self.rtol / length
+    def allowed(self, residual: ndarray) -> float:
+        """What a window may do to the motion of any neuron.
+
+        Near the end of a fit the residual is small against the labels, and is known relative to
+        itself only if what moves it is, too.
+        """
+        if self.kind != SQUARE:
+            return self.step_tolerance
+        size = self.factor * float(np.abs(self.label).max(initial=0.0))
+        left = float(np.abs(residual).max(initial=0.0)) / size if size > 0.0 else 1.0
+        return max(self.step_tolerance * min(1.0, left), 1e-15)
+
