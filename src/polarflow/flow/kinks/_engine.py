@@ -13,10 +13,9 @@ from .._engine import Halt, Measure
 from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
-from ._jump import jump_segments
 from ._late_window import Late
 from ._motion import EXTRA, NO_ROOM
-from ._moves import Jump, JumpSegments, Move, Parts, Segments, Window
+from ._moves import MEMORY, TOO_MUCH, Move, Parts, Segments, Window
 from ._particles import group_patterns
 from ._patterns import (
     BRANCH_OFF,
@@ -33,10 +32,11 @@ from ._patterns import (
     plane_forces,
     start_on_kink,
 )
+from ._plateau import plateau_jump
 from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._series import coupled_series
-from ._state import Field, KinkState, log_total, targets
-from ._stiff import StiffSolver, kernel
+from ._state import Field, KinkState, targets
+from ._stiff import StiffSolver
 from ._window import cut_length, window_events, window_rides
 
 _MAX_ORDER = 30
@@ -49,17 +49,12 @@ _LOCAL = 0.02
 _EVENTS = 0.3
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
 _SLACK = 0.01
-#: What a jump may neglect in any log-norm, in units of rtol.
-_JUMP = 0.02
 #: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
 _SEGMENT = 200
-#: Bytes that the segments of one window or jump may take.
-_MEMORY = 256e6
 _BRANCHED = (
     'kinks repel a neuron that lies on them: the flow is not unique there, and branching = "stop" '
     "was asked for."
 )
-_CAP = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
 
 
 class KinkExactEngine:
@@ -170,7 +165,7 @@ class KinkExactEngine:
                 own, h, state.w[j], normals, pull_on, pull_off, pull @ normals, self.branch
             )
             if outcome == CAPPED:
-                raise Halt("limit", f"A limit was met: at the start {_CAP}.")
+                raise Halt("limit", f"A limit was met: at the start {TOO_MUCH}.")
             self.totals[1] += outcome == SLID
             self.totals[2] += outcome == BRANCHED
 
@@ -332,7 +327,7 @@ class KinkExactEngine:
         elif field.unit != 0.0 and end < np.inf:
             gap = end + float(np.log1p(-np.exp(state.log_time - end)))
             longest = float(np.exp(min(gap + field.unit, 700.0)))
-        jump = self._jump(state, field, longest)
+        jump = plateau_jump(self, state, field, longest)
         return jump if jump is not None else self._window(state, field, longest)
 
     def _window(self, state: KinkState, field: Field, longest: float) -> Move:
@@ -449,13 +444,13 @@ class KinkExactEngine:
             )  # fmt: skip
             if used >= 0:
                 break
-            if used == NO_ROOM and 2.0 * room.room * room.bytes <= _MEMORY:
+            if used == NO_ROOM and 2.0 * room.room * room.bytes <= MEMORY:
                 room.resize(4 * room.room)
             elif cut and halvings < 60:
                 length *= 0.5
                 halvings += 1
             else:
-                raise Halt("limit", f"A limit was met: in a window {_CAP}.")
+                raise Halt("limit", f"A limit was met: in a window {TOO_MUCH}.")
         if cut and used:
             owner = np.repeat(np.arange(m), count)
             length = cut_length(
@@ -468,129 +463,6 @@ class KinkExactEngine:
         return Window(
             self, state, field.unit, length, field.group, parts, series, (base, count, room)
         )
-
-    def _jump(self, state: KinkState, field: Field, longest: float) -> Jump | None:
-        """A jump over the time in which the residual is constant, or None if it is not.
-
-        The jump is infinite if nothing but exact decay is left to happen.
-
-        The residual is constant while the neurons that matter in it are at rest and the others
-        are too small to move any log-norm by more than the tolerance.
-        """
-        if self.label.shape[1] > 1:
-            return None
-        stiffness = self.gain(field.residual) * self.planes.spread**2
-        allowed = _JUMP * self.rtol
-        rate = np.linalg.norm(field.force, axis=(1, 2))[field.group] * ~self.zero
-        with np.errstate(under="ignore"):
-            share = np.exp(2.0 * state.log_scale) * ~self.zero
-        blocks = len(share)
-        moving = rate > self.rounding_speed(field)
-        opposed = self._opposed(state, field, rate)
-        tiny = share * stiffness * blocks <= allowed * rate.max(initial=0.0)
-        if not (moving & ~(opposed & tiny)).any():
-            if moving.any() and longest < np.inf:
-                return self._segments(state, field, field.residual, moving, longest)
-            return Jump(self, state, field.unit, np.inf, 0.0, None)
-        small = moving
-        for _ in range(2):
-            fastest = float(rate[small].max(initial=0.0))
-            limit = allowed * fastest / stiffness if stiffness > 0.0 else np.inf
-            small = moving & (share <= limit / blocks)
-        if not small.any():
-            return None
-        fastest = float(rate[small].max())
-        limit = allowed * fastest / stiffness if stiffness > 0.0 else np.inf
-        large = moving & ~small
-        start = log_total(state.log_scale[small])
-        gap = np.log(limit) - start if limit < np.inf else 60.0
-        length = gap / (2.0 * fastest)
-        residual = field.residual
-        if large.any():
-            if rate[large].max() > 1e-3 * fastest:
-                return None
-            averaged = self._averaged(state, field, ~small, length)
-            if averaged is None:
-                return None
-            residual = averaged
-        length = min(longest, length)
-        if fastest * length < 2.0:
-            return None
-        jump = self._segments(state, field, residual, small, length)
-        for _ in range(60):
-            reached = log_total(jump.states(np.array([jump.length]))[-1].log_scale[small])
-            if limit == np.inf or reached <= np.log(limit) + 0.5:
-                return jump
-            jump.length *= max(0.1, 0.95 * gap / (reached - start))
-        return None
-
-    def _opposed(self, state: KinkState, field: Field, rate: ndarray) -> ndarray:
-        """Neurons that point against their velocity exactly, to rounding: they decay for ever.
-
-        Their direction is unstable, so that rounding would turn them round after a while; it is
-        restored here.
-        """
-        force = field.force[field.group, 0]
-        unit = force / np.where(rate > 0, rate, 1.0)[:, None]
-        along = np.einsum("jc,jc->j", state.w, unit)
-        with np.errstate(under="ignore"):
-            across = np.exp(self.constants[0] - state.log_scale)
-        gap = np.linalg.norm(state.w - along[:, None] * unit, axis=1) + across
-        opposed = (rate > 0) & (state.a[:, 0] * along < 0) & (gap < 1e-13) & self.balanced
-        state.w[opposed] = np.sign(along[opposed])[:, None] * unit[opposed]
-        return opposed
-
-    def _averaged(
-        self, state: KinkState, field: Field, large: ndarray, length: float
-    ) -> ndarray | None:
-        """The residual averaged over a jump in which the large neurons relax the little they can.
-
-        Near rest r' = -factor K r with the kernel K of the large neurons. None if that would move
-        the small ones by more than the tolerance, compared with a constant residual.
-        """
-        if self.kind != SQUARE:
-            return None
-        value, vector = np.linalg.eigh(self.factor * kernel(self, state, large))
-        part = vector.T @ field.residual.reshape(-1)
-        x = np.where(value > 1e-13 * value[-1], value * length, 0.0)
-        variation = np.abs(part) * length * np.minimum(x, 1.0 / np.maximum(x, 1e-300))
-        if self.planes.spread * float(np.linalg.norm(variation)) > self.step_tolerance:
-            return None
-        mean = np.where(x > 0.0, -np.expm1(-x) / np.where(x > 0.0, x, 1.0), 1.0)
-        return (vector @ (mean * part)).reshape(field.residual.shape)
-
-    def _segments(
-        self, state: KinkState, field: Field, residual: ndarray, moving: ndarray, length: float
-    ) -> Jump:
-        planes = self.planes
-        if self.kind == SQUARE:
-            floor = 64.0 * np.finfo(float).eps * self.factor * (
-                np.abs(self.label) + np.abs(field.prediction)
-            )  # fmt: skip
-            residual = np.where(np.abs(residual) <= floor, 0.0, residual)
-        p, q = planes.normals.shape
-        m = len(moving)
-        on, jump = np.empty((2, p, self.label.shape[1]))
-        plane_forces(residual, planes.plane, planes.plus, planes.minus, on, jump)
-        base, count = np.zeros((2, m), np.int64)
-        room = JumpSegments(4 * m + 16, p, q)
-        while True:
-            used = jump_segments(
-                moving, state.side, state.w, state.a, state.log_scale, *self.constants, on, jump,
-                length, planes.normals, self.noise, self.branch, base, count, room["start"],
-                room["w"], room["a"], room["scale"], room["unit"], room["size"], room["counts"],
-                room["change"], room.planes, room.sides,
-            )  # fmt: skip
-            if used >= 0:
-                break
-            if used == NO_ROOM and 4.0 * room.room * room.bytes <= _MEMORY:
-                room.resize(4 * room.room)
-            elif used == NO_ROOM:
-                length *= 0.5
-            else:
-                raise Halt("limit", f"A limit was met: in a jump {_CAP}.")
-        fastest = float(np.linalg.norm(field.force[field.group], axis=(1, 2))[moving].max())
-        return Jump(self, state, field.unit, length, fastest, (base, count, room))
 
     def allowed(self, residual: ndarray) -> float:
         """What a window may do to the motion of any neuron.

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from ._engine import KinkExactEngine
 
 
+#: Bytes that the segments of one window or jump may take.
+MEMORY = 256e6
+TOO_MUCH = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
+
+
 class Segments:
     """Room for what happens to neurons between events; one array for each thing, grown together.
 
