@@ -86,8 +86,8 @@ class TwoLayerSection(Section):
     kind: Literal["two_layer"] = Field(
         "two_layer",
         description=(
-            "The kind. With relu or leaky_relu of power 1 every kink is located; else each neuron "
-            "is followed as a block of order 1 + power."
+            "The kind. With abs, or relu and leaky_relu of power 1, every kink is located; else "
+            "each neuron is followed as a block of order 1 + power."
         ),
     )
     width: Width | None = Field(
@@ -98,7 +98,9 @@ class TwoLayerSection(Section):
         ),
         examples=[DEFAULT_WIDTH],
     )
-    activation: Function = Field("relu", description=f"s(z). {_FUNCTIONS}.")
+    activation: Literal["relu", "leaky_relu", "abs", "linear", "relu_power", "polynomial"] = Field(
+        "relu", description=f"s(z). {_FUNCTIONS}; abs: |z|, a leaky ReLU of slope -1."
+    )
     slope: Slope = _slope()
     power: Power = _power(', and may be given with "leaky_relu"')
     outputs: Width | None = Field(

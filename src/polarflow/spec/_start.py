@@ -80,7 +80,7 @@ def network_of(
     """
     if isinstance(section, TwoLayerSection):
         assert section.width is not None
-        if section.activation in ("relu", "leaky_relu") and (section.power or 1.0) == 1.0:
+        if section.activation in ("relu", "leaky_relu", "abs") and (section.power or 1.0) == 1.0:
             return TwoLayer(section.width, section.activation, section.slope or 0.0, outputs)
         function = activation(section.activation, section.power, section.slope)
         return SmoothTwoLayer(section.width, function, outputs)
