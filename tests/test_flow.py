@@ -153,7 +153,7 @@ def test_symmetries(seed: int, n: int, d: int) -> None:
 
 @pytest.mark.slow
 def test_stiff_windows_keep_the_accuracy_on_images() -> None:
-    # Explicit steps would be bound by stability: about 2 000 of them to this time.
+    # Explicit steps would be bound by stability: over 24 000 field evaluations to this time.
     data = pf.data.digits(classes=(0, 1), count=40)
     network = pf.TwoLayer(30)
     initial = pf.balanced(network, data.dimension, log10_scale=-8)
@@ -161,7 +161,7 @@ def test_stiff_windows_keep_the_accuracy_on_images() -> None:
     ends = {}
     for rtol in (1e-5, 1e-7, 1e-9):
         solution = pf.gradient_flow(problem, stop=pf.Stop(time=1000.0), rtol=rtol)
-        assert solution.work.steps < 1000
+        assert solution.work.field_evaluations < 12_000
         ends[rtol] = solution.final.weights()[0]
     assert np.abs(ends[1e-5] - ends[1e-9]).max() < 1e-4
     assert np.abs(ends[1e-7] - ends[1e-9]).max() < 1e-6

@@ -162,4 +162,4 @@ def test_a_run_with_several_outputs_from_spec_to_report(command, tmp_path: Path)
     assert dataset.parameter.values.tolist() == ["a0", "a1", "a2", "w0", "w1", "w2"]
     assert (tmp_path / "out" / "report.html").exists()
     figures = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
-    assert figures == {"loss", "log_norms", "alignment", "projection"}
+    assert figures == {"loss", "log_norms", "alignment", "projection", "late"}

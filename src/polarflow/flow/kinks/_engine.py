@@ -47,6 +47,8 @@ _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": B
 _LOCAL = 0.02
 #: What the events of one window may do to the motion of any neuron, in units of rtol.
 _EVENTS = 0.3
+#: Where less than the inverse of this is left of the residual, events count relative to it.
+_NEAR_END = 30.0
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
 _SLACK = 0.01
 #: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
@@ -474,5 +476,5 @@ class KinkExactEngine:
             return self.step_tolerance
         size = self.factor * float(np.abs(self.label).max(initial=0.0))
         left = float(np.abs(residual).max(initial=0.0)) / size if size > 0.0 else 1.0
-        return max(self.step_tolerance * min(1.0, left), 1e-15)
+        return max(self.step_tolerance * min(1.0, _NEAR_END * left), 1e-15)
 

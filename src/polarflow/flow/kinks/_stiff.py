@@ -159,11 +159,11 @@ class StiffSolver:
             self._waiting = 0
 
     def _judge(self, length: float) -> None:
-        """Stop for a while if explicit windows would have done the same for less work."""
-        if self._work > self._rate * length:
+        """Stop for a while if explicit windows would have done the same for much less work."""
+        if self._work > 2.0 * self._rate * length:
             self.active = False
             self._pause = self._longest_pause
-            self._longest_pause = min(2 * self._longest_pause, 64)
+            self._longest_pause = min(2 * self._longest_pause, 32)
         else:
             self._longest_pause = 16
         self._work = 0.0
