@@ -9,6 +9,8 @@ from ._two_layer import ncf as ncf
 if TYPE_CHECKING:
     from ._find import check_target as check_target
     from ._find import kkt_points as kkt_points
+    from ._local import LocalNCF as LocalNCF
+    from ._local import local_ncf as local_ncf
     from ._points import KKTPoint as KKTPoint
     from ._points import KKTSet as KKTSet
     from ._search import flow_limits as flow_limits
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
 _HOME = {
     "KKTPoint": "._points",
     "KKTSet": "._points",
+    "LocalNCF": "._local",
     "check_target": "._find",
     "flow_limits": "._search",
     "kkt_points": "._find",
+    "local_ncf": "._local",
     "search_points": "._search",
     "squared_points": "._squared_points",
     "two_layer_points": "._two_layer_points",

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ._bends import bends
+from ._bends import Bends, bends
 from ._subdifferential import least_norm
 
 #: A neuron of unit norm with |w.x_k| at most this times |x_k| lies on the kink of example k.
@@ -52,17 +52,8 @@ def kkt_distance(
     one = bends(x, z[:, 0], 1, slope) if outputs == 1 else None
     distance = np.zeros(len(direction))
     for j, v in enumerate(direction):
-        a, w = v[:outputs], v[outputs:]
-        bent = bends(x, z @ a, 1, slope) if one is None else one
-        factor = 1.0 if one is None else a[0]
-        t = bent.normal @ w
-        on = np.abs(t) <= ON_KINK * np.linalg.norm(w)
-        side = np.where(on, 0.0, np.where(t > 0, bent.plus, bent.minus))
-        force = factor * (bent.smooth + side @ bent.normal)
-        h = x @ w
-        gradient = np.concatenate([np.maximum(h, slope * h) @ z, force])
-        columns = np.zeros((int(on.sum()), len(v)))
-        columns[:, outputs:] = factor * bent.normal[on]
+        bent = bends(x, z @ v[:outputs], 1, slope) if one is None else one
+        gradient, columns, on = _elements(v, x, z, slope, bent, 1.0 if one is None else v[0])
         # <v, g> is the same for every g in the subdifferential, by Euler's identity.
         element, _ = least_norm(
             gradient - (gradient @ v) * v,
@@ -73,3 +64,44 @@ def kkt_distance(
         )
         distance[j] = np.linalg.norm(element)
     return distance
+
+
+def _elements(
+    v: ndarray, x: ndarray, z: ndarray, slope: float, bent: Bends, factor: float
+) -> tuple[ndarray, ndarray, ndarray]:
+    """An element of the subdifferential, what the kinks under v add to it, and which those are."""
+    outputs = z.shape[1]
+    w = v[outputs:]
+    t = bent.normal @ w
+    on = np.abs(t) <= ON_KINK * np.linalg.norm(w)
+    side = np.where(on, 0.0, np.where(t > 0, bent.plus, bent.minus))
+    force = factor * (bent.smooth + side @ bent.normal)
+    h = x @ w
+    columns = np.zeros((int(on.sum()), len(v)))
+    columns[:, outputs:] = factor * bent.normal[on]
+    return np.concatenate([np.maximum(h, slope * h) @ z, force]), columns, on
+
+
+def two_layer_local(
+    v: Float[ndarray, " p"], x: Float[ndarray, "n d"], z: Float[ndarray, "n C"], slope: float
+) -> tuple[float, ndarray, ndarray, ndarray | None]:
+    """N, the least-norm elements of its subdifferential in space and along the sphere, Hessian.
+
+    The Hessian is that in the flat space; None on a kink.
+    """
+    outputs = z.shape[1]
+    bent = bends(x, z @ v[:outputs], 1, slope)
+    gradient, columns, on = _elements(v, x, z, slope, bent, 1.0)
+    kinks = bent.normal[on], bent.minus[on], bent.plus[on]
+    whole, _ = least_norm(gradient, columns, *kinks)
+    along, _ = least_norm(
+        gradient - (gradient @ v) * v, columns - (columns @ v)[:, None] * v, *kinks
+    )
+    value = float(ncf(v[None], x, z, slope)[0])
+    if on.any():
+        return value, whole, along, None
+    force = (np.where(x @ v[outputs:] > 0, 1.0, slope)[:, None] * z).T @ x
+    hessian = np.zeros((len(v), len(v)))
+    hessian[:outputs, outputs:] = force
+    hessian[outputs:, :outputs] = force.T
+    return value, whole, along, hessian
