@@ -8,11 +8,23 @@ import numpy as np
 from numba import njit
 
 from ._events import change_pattern, evaluate, event_defect, first_event
-from ._patterns import FAST, NONE, add, dot, project_force, project_weight, pseudo_inverse
+from ._patterns import (
+    FAST,
+    HIT,
+    NONE,
+    SLIDE,
+    add,
+    dot,
+    project_force,
+    project_weight,
+    pseudo_inverse,
+)
 
 #: What a ride says instead of how many segments it took.
 TOO_MANY, NO_ROOM = -1, -2
 _EVENT_CAP = 1000
+#: A neuron of unit norm touches a hyperplane that is this near.
+_TOUCHING = 1e-10
 #: Orders of a ride's series beyond the degree of the residual.
 EXTRA = 6
 
@@ -115,6 +127,18 @@ def ride_series(
     return order, reach, ready
 
 
+@njit(cache=True, error_model="numpy")
+def shift_plane(c, plane, degree, start, out):
+    """The polynomials of one hyperplane about a new origin."""
+    for o in range(c.shape[2]):
+        for i in range(degree + 1):
+            out[i, plane, o] = c[i, plane, o]
+        if start != 0.0:
+            for i in range(degree):
+                for b in range(degree - 1, i - 1, -1):
+                    out[b, plane, o] += start * out[b + 1, plane, o]
+
+
 # Inlined, as its one caller would compile it a second time.
 @njit(inline="always", error_model="numpy")
 def ride(
@@ -170,8 +194,7 @@ def ride(
     start = 0.0
     at_plane = -1
     defect = np.zeros(3)
-    shifted_jump = jump.copy()
-    jump_flat = shifted_jump.reshape((degree + 1, p * outputs))
+    shifted_jump = np.empty((degree + 1, p, outputs))
     for used in range(_EVENT_CAP):
         number = base + used
         if number >= room:
@@ -186,6 +209,9 @@ def ride(
         segment_counts[number, :] = counts
         segment_plane[number] = at_plane
         segment_defect[number] = defect
+        for h in range(p):
+            if side[h] == SLIDE:
+                shift_plane(jump, h, degree, start, shifted_jump)
         slides = pseudo_inverse(side, normals, inverse)
         order, remaining, ready = ride_series(
             side, normals, inverse, slides, force, degree, length - start, tolerance, most,
@@ -210,19 +236,24 @@ def ride(
         evaluate_rows(weight, order, stop, next_weight)
         evaluate_rows(output, order, stop, next_output)
         at_plane = hit
+        if kind == HIT:
+            shift_plane(jump, hit, degree, start, shifted_jump)
         event_defect(
             side, hit, kind, stop, normals, weight, output, order, multiplier, shifted_jump, ready,
             coefficient, other, defect,
         )  # fmt: skip
         start += stop
         shift_rows(flat, degree, stop)
-        shift_rows(jump_flat, degree, stop)
         if kind == NONE:
             continue
-        now_jump[:] = shifted_jump[0]
+        # Kinks under the neuron may matter; with slides, all those that it touches.
+        if slides > 0:
+            np.dot(normals, next_weight, z)
         for h in range(p):
-            for o in range(outputs):
-                now_on[h, o] = evaluate(on[:, h, o], degree, start)
+            if h == hit or abs(side[h]) != 1 or (slides > 0 and abs(z[h]) < _TOUCHING):
+                for o in range(outputs):
+                    now_on[h, o] = evaluate(on[:, h, o], degree, start)
+                    now_jump[h, o] = evaluate(jump[:, h, o], degree, start)
         for i in range(slides):
             for o in range(outputs):
                 multiplier[0, i, o] = evaluate(multiplier[:, i, o], ready, stop)
@@ -238,6 +269,7 @@ def ride(
             if (before[h] > 0) == (side[h] > 0):
                 continue
             factor = 1.0 if side[h] > 0 else -1.0
+            shift_plane(jump, h, degree, start, shifted_jump)
             for i in range(degree + 1):
                 for o in range(outputs):
                     add(force[i, o], factor * shifted_jump[i, h, o], normals[h])
