@@ -88,6 +88,7 @@ class KinkExactEngine:
         self.series_tolerance = max(_LOCAL * rtol, 1e-15)
         self.step_tolerance = _EVENTS * rtol
         self._stiff = StiffSolver(self)
+        self._segments_each = 4.0
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
         self.late = Late(self) if isinstance(problem.loss, MarginLoss) else None
@@ -427,7 +428,7 @@ class KinkExactEngine:
         base, count = np.zeros((2, m), np.int64)
         ride_order = degree + EXTRA
         room = Segments(
-            max(16, 4 * int(np.sum(time <= length))),
+            16 + int(self._segments_each * np.sum(time <= length)),
             (
                 ("start", (), float), ("side", (p,), np.int8), ("w", (ride_order + 1, q), float),
                 ("a", (ride_order + 1, outputs), float), ("order", (), np.int64),
@@ -460,6 +461,7 @@ class KinkExactEngine:
                 room["defect"][:used], planes.normals, planes.size, planes.covariance, length,
                 allowed,
             )  # fmt: skip
+        self._segments_each = 4.0 + 1.5 * used / max(1, int(np.sum(count > 0)))
         room.trim(used)
         self._stiff.spend(len(parts.w) * 4 + used * _SEGMENT)
         return Window(
