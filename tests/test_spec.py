@@ -176,8 +176,8 @@ def test_recorded_inputs_get_the_bias_of_the_data(tmp_path: Path) -> None:
         ),
         (
             'network.activation="rleu"',
-            'network.activation = "rleu": must be "relu", "leaky_relu", "linear", "relu_power" or '
-            '"polynomial"; did you mean "relu"?',
+            'network.activation = "rleu": must be "relu", "leaky_relu", "abs", "linear", '
+            '"relu_power" or "polynomial"; did you mean "relu"?',
         ),
         ("network.depth=2", 'network.depth = 2: is not a key here; did you mean "width"?; allowed'),
         ('network={kind="deep"}', "network.widths is missing: must be a list, each a whole number"),
