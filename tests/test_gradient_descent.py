@@ -8,6 +8,7 @@ import pytest
 import polarflow as pf
 from polarflow.comparators import gradient_descent, ntk_interpolant
 from polarflow.comparators._ntk import ntk_features
+from polarflow.networks import SquaredRelu, gaussian
 
 
 def make(width=60, n=3, d=4, seed=0, slope=0.0, scale=0.3, loss=None):
@@ -58,6 +59,74 @@ def test_every_form_takes_the_same_steps(coordinates, n, d, precision, close):
     assert descent.trajectory.loss.dtype == float
 
 
+def squared(loss=None, scale=0.5):
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((7, 3))
+    data = pf.Data(x, np.where(x[:, 0] > 0, 1.0, -1.0))
+    network = SquaredRelu(6, (1.0, -1.0) * 3)
+    initial = gaussian(network, 3, scale=scale, seed=1)
+    return pf.problem(data, network, initial, loss=loss or pf.Square("mean"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps"),
+    [
+        (pf.Square("sum"), "constant"),
+        (pf.Logistic("mean"), "constant"),
+        (pf.Logistic("mean"), "by_loss"),
+        (pf.Exponential("sum"), "by_loss"),
+    ],
+)
+def test_any_network_and_loss_take_the_steps_of_the_definition(loss, steps):
+    problem, step, iterations = squared(loss), 0.01, 300
+    x, y = problem.data.x, problem.data.y
+    signs, u, time = np.array(problem.network.signs), problem.initial.weights(), 0.0
+    for _ in range(iterations):
+        z = np.maximum(u @ x.T, 0.0)
+        h = signs @ z**2
+        gradient = -2.0 * signs[:, None] * ((z * loss.residual(h, y)) @ x)
+        own = step / (loss.value(h, y) if steps == "by_loss" else 1.0)
+        own *= min(1.0, 0.1 * np.linalg.norm(u) / (own * np.linalg.norm(gradient)))
+        u, time = u - own * gradient, time + own
+    descent = gradient_descent(problem, step, iterations, [0, iterations], steps=steps)
+    assert descent.status == "ok"
+    end = descent.trajectory.weights()[1]
+    np.testing.assert_allclose(end, u, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(descent.trajectory.time[1], time, rtol=1e-12)
+    h = signs @ np.maximum(u @ x.T, 0.0) ** 2
+    np.testing.assert_allclose(descent.trajectory.log_loss[1], loss.log_value(h, y), rtol=1e-9)
+
+
+def test_a_two_layer_network_under_the_logistic_loss_descends_along_its_gradient():
+    problem = replace(make(width=9, slope=0.2), loss=pf.Logistic("sum"))
+    problem = replace(problem, data=pf.Data(problem.data.x, np.sign(problem.data.y)))
+    path = gradient_descent(problem, 1e-7, 1, [0, 1]).trajectory
+    slope = (path.loss[0] - path.loss[1]) / 1e-7
+    np.testing.assert_allclose(slope, path.grad_norm[0] ** 2, rtol=1e-4)
+
+
+def test_descent_on_the_logarithm_of_the_loss_goes_beyond_the_range_of_floats():
+    # One example and one unit with u.x > 0: p = u.x obeys h = p^2, and ln l falls by steps.
+    data = pf.Data(np.array([[1.0, 0.0]]), np.array([1.0]))
+    initial = pf.block_state(np.zeros(1), np.array([[1.0, 0.0]]))
+    problem = pf.problem(data, SquaredRelu(1), initial, loss=pf.Exponential("sum"))
+    path = gradient_descent(problem, 0.01, 400, [0, 400], steps="by_loss").trajectory
+    # p grows by the factor 1 + 0.02 a step, since the gradient of -ln l = p^2 is 2p.
+    np.testing.assert_allclose(path.log_loss[1], -(1.02**800), rtol=1e-10)
+    assert path.loss[1] == 0.0
+    assert np.isfinite(path.log_time[1])
+
+
+def test_any_network_follows_the_flow_to_first_order_in_the_step():
+    problem, end = squared(), 2.0
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=end), rtol=1e-9).final.weights()[0]
+    errors = [
+        np.abs(gradient_descent(problem, end / n, n, [n]).trajectory.weights()[0] - flow).max()
+        for n in (1000, 2000, 4000)
+    ]
+    np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], 2.0, atol=0.05)
+
+
 def test_a_single_neuron_follows_the_logistic_equation_to_first_order_in_the_step():
     # One example, one balanced neuron on it: u = |w|^2 obeys u' = 2 |x| (y - |x| u) u.
     x, y, start, end = np.array([[3.0, 4.0]]), np.array([2.0]), 1e-3, 0.3
@@ -106,16 +175,17 @@ def test_divergence_is_a_status():
 def test_what_a_float_cannot_hold_is_refused():
     problem = make()
     tiny = pf.balanced(problem.network, problem.data.dimension, log10_scale=-1000)
-    with pytest.raises(pf.PolarflowError, match="neuron 0 starts at norm 1e-1000"):
+    with pytest.raises(pf.PolarflowError, match="block 0 starts at norm 1e-1000"):
         gradient_descent(pf.problem(problem.data, problem.network, tiny), 1e-3, 10)
     tiny = pf.balanced(problem.network, problem.data.dimension, log10_scale=-50)
     with pytest.raises(pf.PolarflowError, match="float32 can only follow norms above 1e-38"):
         gradient_descent(
             pf.problem(problem.data, problem.network, tiny), 1e-3, 10, precision="single"
         )
-    logistic = replace(problem, loss=pf.Logistic())
-    with pytest.raises(pf.PolarflowError, match='loss.kind is "logistic"; allowed is "square"'):
-        gradient_descent(logistic, 1e-3, 10)
+    with pytest.raises(pf.PolarflowError, match='steps is "by_loss" and loss.kind "square"'):
+        gradient_descent(problem, 1e-3, 10, steps="by_loss")
+    with pytest.raises(pf.PolarflowError, match="coordinates 'examples'; for this network"):
+        gradient_descent(squared(), 1e-3, 10, coordinates="examples")
     with pytest.raises(pf.PolarflowError, match="precision is 'half'; allowed are double and"):
         gradient_descent(problem, 1e-3, 10, precision="half")
 

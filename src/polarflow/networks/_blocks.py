@@ -149,8 +149,10 @@ class Network(ABC):
 
 def part_of(weights: ndarray) -> Part:
     """Rows of weights in polar form; a zero row gets the direction of its first weight."""
-    norm = np.linalg.norm(weights, axis=1)
-    unit = weights / np.where(norm > 0.0, norm, 1.0)[:, None]
-    unit[norm == 0.0, 0] = 1.0
+    # Scaled by the largest weight, so that a norm of 1e-200 has a square.
+    top = np.abs(weights).max(axis=1, initial=0.0)
+    unit = weights / np.where(top > 0.0, top, 1.0)[:, None]
+    unit[top == 0.0, 0] = 1.0
+    norm = np.linalg.norm(unit, axis=1)
     with np.errstate(divide="ignore"):
-        return np.log(norm), unit
+        return np.log(top) + np.log(norm), unit / norm[:, None]

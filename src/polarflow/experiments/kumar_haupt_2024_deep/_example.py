@@ -191,4 +191,3 @@ def printed_loss(e: Evidence) -> Deviation | None:
 ALIGNMENT = (aligned, loss_stays)
 LOW_RANK = (first_low_rank, second_low_rank)
 DEVIATIONS = (printed_loss,)
-
