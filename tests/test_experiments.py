@@ -24,6 +24,8 @@ SLOW = {
     "deep-homogeneous-fig1",
     "deep-homogeneous-fig2",
     "deep-homogeneous-fig3",
+    "deep-homogeneous-fig4",
+    "deep-homogeneous-fig5",
     "deep-homogeneous-rescaling",
     "directional-deep-linear",
 }

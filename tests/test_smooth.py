@@ -111,6 +111,25 @@ def test_work_does_not_grow_with_the_smallness_of_the_start():
     assert grown[1] == pytest.approx(grown[0], abs=1e-4) and grown[0] > 1.0
 
 
+def test_krylov_iteration_follows_the_same_flow_as_a_dense_jacobian(monkeypatch):
+    """Networks of more than 900 weights; here the limit is lowered instead."""
+    from polarflow.flow.smooth import _engine, _stepper
+
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((6, 3))
+    network = Deep((4, 3), (LINEAR, Activation("relu_power", 2.0)))
+    initial = gaussian(network, 3, scale=0.3, seed=4)
+    problem = pf.problem(pf.Data(x, np.abs(rng.standard_normal(6))), network, initial)
+    stop = pf.Stop(time=20.0)
+    dense = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
+    for module in (_engine, _stepper):
+        monkeypatch.setattr(module, "DENSE", 3)
+    krylov = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
+    assert np.abs(dense.final.direction[0] - initial.direction).max() > 0.05
+    assert np.allclose(krylov.final.weights(), dense.final.weights(), rtol=0.0, atol=1e-6)
+    assert np.any(krylov.final.weights() != dense.final.weights())
+
+
 def test_squared_relu_layers_keep_their_symmetries():
     """Permuting units permutes the answer, rotating the data rotates it; the loss never rises."""
     rng = np.random.default_rng(3)

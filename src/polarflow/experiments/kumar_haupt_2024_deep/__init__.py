@@ -1,4 +1,4 @@
-"""The 4-homogeneous example of Kumar & Haupt (2024) on deep networks, arXiv:2403.08121."""
+"""The examples of Kumar & Haupt (2024) on deep homogeneous networks, arXiv:2403.08121."""
 
 from .._base import Experiment
 from . import _drawing as drawing
@@ -32,6 +32,23 @@ EXPERIMENTS = (
         setting=example.SETTING,
         claims=example.LOW_RANK,
         draw=drawing.singular_values,
+    ),
+    Experiment(
+        name="deep-homogeneous-fig4",
+        title="a deep ReLU network aligns with its NCF while the loss hardly changes",
+        paper=f"{PAPER}, figure 4",
+        setting=example.RELU_SETTING,
+        claims=example.RELU_ALIGNMENT,
+        draw=drawing.alignment,
+        deviations=example.DEVIATIONS,
+    ),
+    Experiment(
+        name="deep-homogeneous-fig5",
+        title="rows of the three matrices at the end: the direction becomes low rank",
+        paper=f"{PAPER}, figure 5",
+        setting=example.RELU_SETTING,
+        claims=example.RELU_LOW_RANK,
+        draw=drawing.final_rows,
     ),
     Experiment(
         name="deep-homogeneous-rescaling",

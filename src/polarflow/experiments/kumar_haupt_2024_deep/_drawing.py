@@ -1,4 +1,4 @@
-"""Figures 1 to 3."""
+"""Figures 1 to 5."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ._example import Evidence
 
 
 def alignment(e: Evidence, folder: Path, quick: bool) -> list[Path]:
-    """Figure 1: loss and norm, and the alignment."""
+    """Figures 1 and 4: loss and norm, and the alignment."""
     from ...plotting.style import PAGE, new_figure, save, style
 
     path = e.solution.trajectory
@@ -25,7 +25,7 @@ def alignment(e: Evidence, folder: Path, quick: bool) -> list[Path]:
         for ax in axes:
             ax.set_xlabel("iterations")
             ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
-    return save(figure, folder, "fig1")
+    return save(figure, folder, "alignment")
 
 
 def rows(e: Evidence, folder: Path, quick: bool) -> list[Path]:
@@ -62,3 +62,17 @@ def singular_values(e: Evidence, folder: Path, quick: bool) -> list[Path]:
             ax.set_xlabel("index")
         axes[1].legend()
     return save(figure, folder, "fig3")
+
+
+def final_rows(e: Evidence, folder: Path, quick: bool) -> list[Path]:
+    """Figure 5: each row of W_1/|w|, W_2/|w| and W_3/|w| at the end as a curve."""
+    from ...plotting.style import PAGE, new_figure, save, style
+
+    matrices = e.matrices(e.solution.final.state(0))
+    figure, axes = new_figure(PAGE, 2.4, 1, len(matrices))
+    with style():
+        for layer, (ax, matrix) in enumerate(zip(axes, matrices, strict=True)):
+            ax.plot(np.arange(1, matrix.shape[1] + 1), matrix.T, linewidth=0.8)
+            ax.set_title(f"rows of $W_{layer + 1}/\\|w\\|$, end")
+            ax.set_xlabel("column")
+    return save(figure, folder, "fig5")

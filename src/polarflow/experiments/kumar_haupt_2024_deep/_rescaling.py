@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from ...errors import PolarflowError
 from .._base import Claim
-from ._example import ORDER, network_problem
+from ._example import SQUARED
 
 if TYPE_CHECKING:
     from ... import Progress
@@ -29,7 +29,7 @@ class Setting:
     def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
         from ... import Stop, gradient_flow
 
-        ncf = network_problem(self.seed, 0.0, loss="correlation")
+        ncf = SQUARED.problem(self.seed, 0.0, loss="correlation")
         whole = gradient_flow(ncf, stop=Stop(log_time=50.0), rtol=RTOL, progress=progress)
         if whole.status != "blow_up":
             raise PolarflowError(whole.message or "the NCF flow has not become infinite")
@@ -41,9 +41,9 @@ class Setting:
         work = [whole.summary()["work"], limit.summary()["work"]]
         distance = np.zeros((len(DECIMALS), len(FRACTIONS)))
         for i, decimal in enumerate(DECIMALS):
-            shift = -(ORDER - 2.0) * decimal * np.log(10.0)
+            shift = -(SQUARED.network.order - 2.0) * decimal * np.log(10.0)
             flow = gradient_flow(
-                network_problem(self.seed, decimal),
+                SQUARED.problem(self.seed, decimal),
                 stop=Stop(log_time=float(logs[-1] + shift)),
                 rtol=RTOL,
                 record_log_times=logs + shift,

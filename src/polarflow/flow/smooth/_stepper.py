@@ -81,7 +81,7 @@ class Session:
         self.products += len(y)
         out[:] = self.field.jacobian(y, self.clock, self.late)
 
-    def _product(self, v: ndarray, out: ndarray, s: float, y: ndarray, dy: ndarray) -> None:
+    def _product(self, s: float, y: ndarray, dy: ndarray, v: ndarray, out: ndarray) -> None:
         self.products += 1
         out[:] = self.field.product(y, self.clock, self.late, v)
 
