@@ -1,10 +1,17 @@
 """What several test files share: the command run in this process, and one two-point run."""
 
 import json
+import os
 from collections.abc import Callable
 
 import pytest
 from runs import TWO_POINTS, Outcome, Run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What JAX compiles is kept beside what pytest keeps, not in the user's folder."""
+    if config.cache is not None:
+        os.environ.setdefault("POLARFLOW_CACHE", str(config.cache.mkdir("compiled")))
 
 
 @pytest.fixture

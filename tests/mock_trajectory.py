@@ -159,6 +159,7 @@ def summary(dataset: xr.Dataset) -> dict[str, Any]:
         "late": None,
         "work": {
             "field_evaluations": 1234,
+            "jacobian_products": 0,
             "steps": 400,
             "seconds": 0.043,
             "compile_seconds": 0.0,

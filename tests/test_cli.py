@@ -80,7 +80,13 @@ def test_the_summary_has_its_shape(two_point_run: Run) -> None:
     assert all(set(saddle) == SADDLE for saddle in summary["saddles"])
     assert set(summary["conserved"]) == {"balancedness_drift"}
     assert set(summary["events"]) == {"crossings", "slides", "branchings"}
-    assert set(summary["work"]) == {"field_evaluations", "steps", "seconds", "compile_seconds"}
+    assert set(summary["work"]) == {
+        "field_evaluations",
+        "jacobian_products",
+        "steps",
+        "seconds",
+        "compile_seconds",
+    }
     assert summary["spec"]["init"]["seed"] == 0
 
 

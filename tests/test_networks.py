@@ -1,5 +1,10 @@
 """Networks as sums of blocks: formulas, orders, layouts of their states, random starts."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -188,3 +193,25 @@ def test_the_absolute_value_is_an_activation_of_slope_minus_one():
     )
     with pytest.raises(pf.PolarflowError, match='slope is 0.5; that of "abs" is -1'):
         pf.TwoLayer(2, "abs", 0.5)
+
+
+def test_what_jax_compiled_is_kept_where_the_environment_says(tmp_path: Path) -> None:
+    """A second process compiles nothing; `off` keeps nothing; by default it is the user's."""
+    from polarflow.networks._evaluate import compilation_cache
+
+    assert compilation_cache({"POLARFLOW_CACHE": "off"}) is None
+    assert compilation_cache({"POLARFLOW_CACHE": str(tmp_path)}).parent == tmp_path
+    home = compilation_cache({})
+    assert home is not None and "polarflow" in home.parts
+    code = "from polarflow.networks._evaluate import jax64; jax64().jit(lambda x: x * x + 1)(2.0)"
+
+    def entries(wanted: str) -> set[str]:
+        environment = {**os.environ, "POLARFLOW_CACHE": wanted}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+        return {path.name for path in tmp_path.rglob("*-cache")}
+
+    assert not entries("off")
+    first = entries(str(tmp_path))
+    assert first
+    assert entries(str(tmp_path)) == first

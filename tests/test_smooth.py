@@ -225,3 +225,33 @@ def test_a_saddle_that_rounding_would_leave_is_told():
     problem = pf.problem(noisy, network, gaussian(network, 3, scale=0.1, seed=1))
     flow = pf.gradient_flow(problem, stop=pf.Stop(grad_norm=1e-9))
     assert (flow.status, flow.stop_reason) == ("ok", "grad_norm")
+
+
+@pytest.mark.parametrize("powers", [(1, 1), (1, 2), (3, 1)])
+def test_deep_networks_keep_their_balance(powers):
+    """|W_i|^2/k_i - |W_{i+1}|^2/k_{i+1} stays; with other orders than k_i it does not."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((6, 3))
+    data = pf.Data(x, x @ np.array([1.0, -0.5, 0.2]) ** 2)
+    activations = tuple(Activation("leaky_relu" if p > 1 else "linear", p) for p in powers)
+    network = Deep((3, 3), activations)
+    initial = gaussian(network, 3, scale=0.5, seed=3)
+    problem = pf.problem(data, network, initial)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=2.0), rtol=1e-9)
+    assert flow.work.jacobian_products > 0
+    assert flow.balancedness_drift < 1e-8
+    first, last = (
+        network.matrices(np.exp(state.log_norm[0]) * state.direction[0], 3)
+        for state in (initial, flow.final.state(0))
+    )
+    order = [powers[0] * powers[1], powers[1], 1]
+    size = [[np.sum(w**2) / k for w, k in zip(ws, order, strict=True)] for ws in (first, last)]
+    kept = np.abs(np.diff(size[1]) - np.diff(size[0])) / np.sum(size[1])
+    assert kept.max() < 1e-8
+    moved = np.abs(np.array(size[1]) - size[0]) / np.sum(size[1])
+    assert moved.max() > 0.01
+
+
+def test_networks_without_layers_keep_no_balance():
+    problem = pf.problem(ONE, Diagonal(2), equal_pairs(Diagonal(2), 1, log10_scale=-2))
+    assert pf.gradient_flow(problem, stop=pf.Stop(time=1.0)).balancedness_drift is None

@@ -147,8 +147,8 @@ class Engine(Protocol[S]):
     def counts(self) -> dict[str, Any]:
         """What a summary says of the way, as far as the engine knows it.
 
-        `crossings`, `slides`, `branchings`; `balancedness_drift`; `notes`, a list of sentences
-        about what the result doesn't say.
+        `crossings`, `slides`, `branchings`; `balancedness_drift`; `jacobian_products`; `notes`, a
+        list of sentences about what the result doesn't say.
         """
 
 

@@ -35,6 +35,9 @@ class Group:
     - `kinks`: whether the gradient of H_j jumps (deep ReLU, max-pooling).
     - `layered`: whether a block's matrices may hold parts of very different size, which its norm
       and direction don't keep apart.
+    - `layers`: the number of weights of each trained layer, in the order of a block's weights, and
+      the order k_i in which the block is homogeneous in that layer alone; empty where it has no
+      such layers. |W_i|^2/k_i - |W_{i+1}|^2/k_{i+1} never changes along a gradient flow.
     """
 
     rows: int
@@ -44,6 +47,7 @@ class Group:
     constants: ndarray = field(default_factory=lambda: np.zeros((1, 0)))
     kinks: bool = False
     layered: bool = False
+    layers: tuple[tuple[int, float], ...] = ()
 
 
 class Network(ABC):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,12 +21,13 @@ def layer_order(activations: tuple[Activation, ...], trained: list[bool]) -> flo
 
     A layer of weights adds one if it is trained, and an activation multiplies by its power.
     """
-    order = 0.0
-    for i, active in enumerate(trained):
-        order += float(active)
-        if i < len(activations):
-            order *= activations[i].power
-    return order
+    return sum(k for k, active in zip(layer_orders(activations, len(trained)), trained, strict=True)
+               if active)  # fmt: skip
+
+
+def layer_orders(activations: tuple[Activation, ...], layers: int) -> list[float]:
+    """The order of a chain in each layer alone: the product of the powers that follow it."""
+    return [prod(a.power for a in activations[i:]) for i in range(layers)]
 
 
 def cut(weights: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
@@ -134,7 +136,10 @@ class Deep(Network):
         constant = np.concatenate([np.zeros(0), *(self.frozen[i + 1].ravel() for i in frozen)])
         kinks = any(activation.kinks for activation in self.activations)
         apply = _Chain(shapes, frozen, self.activations)
-        return (Group(1, size, self.order, apply, constant[None, :], kinks, True),)
+        orders = layer_orders(self.activations, len(shapes))
+        layers = [(a * b, k) for (a, b), k in zip(shapes, orders, strict=True)]
+        trained = tuple(layer for i, layer in enumerate(layers) if i not in frozen)
+        return (Group(1, size, self.order, apply, constant[None, :], kinks, True, trained),)
 
     def matrices(self, weights: ndarray, dimension: int) -> list[ndarray]:
         """All matrices from a flat vector of the trained ones."""
@@ -244,12 +249,13 @@ class Convolutional(Network):
                 )
         width = (channels * rows * columns, *self.widths, self.outputs)
         matrices = tuple(zip(width[1:], width[:-1], strict=True))
-        size = sum(int(np.prod(s)) for s in (*kernels, *matrices))
-        layers = len(kernels) + len(matrices)
-        order = layer_order((self.activation,) * (layers - 1), [True] * layers)
+        sizes = [int(np.prod(s)) for s in (*kernels, *matrices)]
+        orders = layer_orders((self.activation,) * (len(sizes) - 1), len(sizes))
         apply = _Images(self.image, tuple(kernels), self.pool, matrices, self.activation)
         kinks = self.activation.kinks or self.pool > 1
-        return (Group(1, size, order, apply, np.zeros((1, 0)), kinks, True),)
+        layers = tuple(zip(sizes, orders, strict=True))
+        none = np.zeros((1, 0))
+        return (Group(1, sum(sizes), sum(orders), apply, none, kinks, True, layers),)
 
 
 @dataclass(frozen=True, eq=False)

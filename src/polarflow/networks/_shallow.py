@@ -182,4 +182,6 @@ class SmoothTwoLayer(Network):
         order = 1.0 + self.activation.power
         none = np.zeros((self.width, 0))
         size = self.outputs + dimension
-        return (Group(self.width, size, order, apply, none, self.activation.kinks),)
+        layers = ((self.outputs, 1.0), (dimension, self.activation.power))
+        kinks = self.activation.kinks
+        return (Group(self.width, size, order, apply, none, kinks, layers=layers),)

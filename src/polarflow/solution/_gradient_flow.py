@@ -90,6 +90,7 @@ def gradient_flow(
         events=Events(*(counts.get(f.name) for f in fields(Events))),
         work=Work(
             field_evaluations=int(np.ceil(engine.evaluations)),
+            jacobian_products=counts.get("jacobian_products", 0),
             steps=record.steps,
             seconds=record.seconds,
             compile_seconds=compile_seconds,

@@ -35,11 +35,13 @@ class Work:
 
     `field_evaluations` counts each time the residual is formed and the velocities of all blocks
     are taken, each order of a Taylor series and rejected trials of root-finding included; one
-    neuron's advance between two of its events counts 1/m. `seconds` is the engine alone,
+    neuron's advance between two of its events counts 1/m. Products of the Jacobian with a vector,
+    or columns of it, are counted apart in `jacobian_products`. `seconds` is the engine alone,
     `compile_seconds` what loading and compiling its loops took before.
     """
 
     field_evaluations: int
+    jacobian_products: int
     steps: int
     seconds: float
     compile_seconds: float
@@ -63,8 +65,12 @@ class Solution:
     - `saddles`: the saddles visited, in order.
     - `late`: margins and alignment along the trajectory, for losses of classification.
     - `events`, `work`: counts.
-    - `balancedness_drift`: the largest relative change of |a|^2 - |w|^2 in one step, before the
-      balance is restored exactly; None for networks that don't keep one.
+    - `balancedness_drift`: for two-layer (leaky) ReLU networks the largest relative change of
+      |a|^2 - |w|^2 in one step, before the balance is restored exactly. For others that are
+      homogeneous in each layer, of order k_i in layer i, how far b_i = |W_i|^2/k_i -
+      |W_{i+1}|^2/k_{i+1} has gone from its start: the largest |b_i(t) - b_i(0)| over layers,
+      blocks and times, relative to |W_i|^2/k_i + |W_{i+1}|^2/k_{i+1} at the start or at t,
+      whichever is larger. None for networks that don't keep one.
     - `inputs`: where the learned function was recorded, shape `(q, d)`, bias included.
     """
 

@@ -12,6 +12,7 @@ from numpy import ndarray
 from ...networks import BlockState
 from .._engine import Halt, Measure, polar_distance
 from .._problem import Problem
+from ._balance import Balance
 from ._field import Field
 from ._stepper import DENSE, Session, Step, StepError, log_elapsed
 
@@ -127,7 +128,8 @@ class SmoothEngine:
         self.session: Session | None = None
         self.steps: list[Step] = []
         self._ends: list[float] = []
-        self._counted = 0.0
+        self._counted, self._products = 0.0, 0
+        self.balance = Balance(self.field, self.field.vector(problem.initial))
 
     def prepare(self) -> float:
         """Compile the field, as far as a run will need it; returns the seconds it took."""
@@ -155,6 +157,11 @@ class SmoothEngine:
     def evaluations(self, value: float) -> None:
         self._counted = value - (self.session.evaluations if self.session else 0)
 
+    @property
+    def products(self) -> int:
+        """Products of the Jacobian with a vector, columns of a Jacobian included."""
+        return self._products + (self.session.products if self.session else 0)
+
     # -- the protocol ----------------------------------------------------------------------
 
     def initial(self) -> SmoothState:
@@ -166,6 +173,7 @@ class SmoothEngine:
     def restart(self) -> None:
         if self.session is not None:
             self._counted += self.session.evaluations
+            self._products += self.session.products
         self.session, self.steps, self._ends = None, [], []
 
     def counts(self) -> dict[str, Any]:
@@ -176,9 +184,18 @@ class SmoothEngine:
                 f"{_SMOOTHING * self.rtol:.1g} times the size of the weights, tied maxima share "
                 "their derivative."
             )
-        return {"crossings": 0, "slides": 0, "branchings": 0, "notes": notes}
+        return {
+            "crossings": 0,
+            "slides": 0,
+            "branchings": 0,
+            "balancedness_drift": self.balance.drift,
+            "jacobian_products": self.products,
+            "notes": notes,
+        }
 
     def measure(self, states: Sequence[SmoothState]) -> list[Measure]:
+        for state in states:
+            self.balance.see(state.y)
         return [self._measure(self._look(state)) for state in states]
 
     def ncf(self, state: SmoothState) -> tuple[ndarray, ndarray]:
