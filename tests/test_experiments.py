@@ -28,6 +28,8 @@ SLOW = {
     "deep-homogeneous-fig5",
     "deep-homogeneous-rescaling",
     "directional-deep-linear",
+    "directional-mexican-hat",
+    "two-homogeneous-fig3",
 }
 
 
@@ -240,3 +242,48 @@ def test_first_fall_is_linear_between_points():
     assert measure.first_fall(time, loss, 0.5) == pytest.approx(2.0)
     assert measure.first_fall(time, loss, 1.0) == 0.0
     assert np.isnan(measure.first_fall(time, loss, 0.1))
+
+
+def test_the_mexican_hat_is_homogeneous_and_its_spiral_a_trajectory():
+    import jax
+    import jax.numpy as jnp
+
+    from polarflow.experiments.ji_telgarsky_2020 import _hat as hat
+    from polarflow.networks._evaluate import jax64
+
+    jax64()
+    one = jnp.ones((1, 1))
+
+    def phi(w):
+        return hat.hat(w, None, one)[0, 0]
+
+    for u in (1.5, 4.0, 30.0):
+        v = jnp.asarray(hat.on_spiral(u))
+        np.testing.assert_allclose(phi(3.0 * v), 9.0 * phi(v), rtol=1e-14)
+        np.testing.assert_allclose(1.0 - phi(v), np.exp(-hat.PITCH * u), rtol=1e-11)
+        slope = jax.grad(phi)(v)
+        turn = slope - (slope @ v) * v
+        step = 1e-6
+        tangent = (hat.on_spiral(u + step) - hat.on_spiral(u - step)) / (2 * step)
+        along = turn @ tangent / np.linalg.norm(turn) / np.linalg.norm(tangent)
+        np.testing.assert_allclose(along, 1.0, atol=1e-8)
+        # d ln|w| / du = w.grad / (du/ds), and du/ds from the speed along the curve.
+        rate = np.linalg.norm(turn) / np.linalg.norm(tangent)
+        grown = hat.growth(np.array([u, u + 1e-3]))[1] / 1e-3
+        np.testing.assert_allclose(grown, float(slope @ v) / rate, rtol=2e-3)
+    # Beyond the rim the function is |w|^2, and the gradient is finite at the pole.
+    np.testing.assert_allclose(phi(jnp.array([1.0, 2.0, 3.0])), 14.0, rtol=1e-15)
+    assert np.isfinite(jax.grad(phi)(jnp.array([0.0, 0.0, 1.0]))).all()
+
+
+def test_an_overlay_fails_where_the_flow_is_another():
+    from polarflow.experiments._flow import follow
+    from polarflow.experiments._overlay import Overlay, common_times
+
+    setting = experiments.experiment("two-homogeneous-fig1").setting
+    problem = setting.problem(0)
+    times = common_times(0.01, 100)
+    solution = follow(problem, times, rtol=1e-8)
+    assert Overlay(problem, solution, 0.01, 0.01).claim().holds
+    other = replace(problem, initial=setting.problem(1).initial)
+    assert not Overlay(other, solution, 0.01, 0.01).claim().holds

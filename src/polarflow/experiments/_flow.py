@@ -12,7 +12,7 @@ from ..errors import PolarflowError
 if TYPE_CHECKING:
     from xarray import Dataset
 
-    from .. import Problem, Progress, Solution
+    from .. import Problem, Progress, Solution, Trajectory
     from ..comparators import Descent
     from ..networks import BlockState
 
@@ -149,12 +149,19 @@ def distance(solution: "Solution", descent: "Descent", method: str) -> dict[str,
     chosen = np.flatnonzero(times <= solution.trajectory.time[-1])
     chosen = chosen[:: max(1, len(chosen) // COMPARED)]
     flow = solution.evaluate(times[chosen])
-    loss = np.abs(flow.loss - descent.trajectory.loss[chosen])
-    prediction = np.abs(flow.prediction - descent.trajectory.prediction[chosen])
+    return differences(flow, descent.trajectory.select(chosen), descent.step, method)
+
+
+def differences(
+    flow: "Trajectory", descent: "Trajectory", step: float, method: str
+) -> dict[str, Any]:
+    """The largest differences between the flow and gradient descent at the same times."""
+    loss = np.abs(flow.loss - descent.loss)
+    prediction = np.abs(flow.prediction - descent.prediction)
     return {
         "method": method,
-        "step": descent.step,
+        "step": step,
         "largest_loss_difference": float(loss.max()),
-        "at_time": float(times[chosen][np.argmax(loss)]),
+        "at_time": float(descent.time[np.argmax(loss)]),
         "largest_prediction_difference": float(prediction.max()),
     }

@@ -1,6 +1,6 @@
 """Trajectories: states and what is measured on them, at a list of times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float
@@ -53,6 +53,10 @@ class Trajectory:
         safe = np.where(np.isfinite(top), top, 0.0)
         with np.errstate(under="ignore", divide="ignore"):
             return safe + 0.5 * np.log(np.sum(np.exp(2 * (self.log_norm - safe[:, None])), axis=1))
+
+    def select(self, index: ndarray) -> "Trajectory":
+        """The trajectory at some of its times, given by their indices."""
+        return Trajectory(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def state(self, index: int) -> BlockState:
         """The weights at one of the times."""

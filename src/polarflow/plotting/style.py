@@ -25,6 +25,8 @@ FUNCTION = "#009E73"
 LOSS = "#000000"
 BAND = "#E4E7EB"
 GREY = "#6B6B6B"
+DESCENT = "#CC79A7"
+"""Gradient descent, drawn over a flow."""
 
 SMALL = 7.0
 """Size in points of notes inside and above the axes."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._overlay import DASHES, DOTS, label
 from . import _lazy as lazy
 from ._setting import Evidence
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from ...plotting import TimeAxis
 
 FLOW = "flow"
-DESCENT_COLOUR = "#CC79A7"
-DASHES = (0, (4.0, 2.0))
-DOTS = (0, (1.0, 1.5))
 FILM_FRAMES = 240
 
 
@@ -111,6 +109,7 @@ def _frame(
 ) -> None:
     """The network at an iteration, and the function that gradient descent has learned there."""
     from ...plotting import draw_neurons
+    from ...plotting.style import DESCENT
 
     draw_neurons(ax, e.dataset, iteration * e.setting.step, window=window)
     ax.set_title(f"{title}{'' if title.endswith(chr(10)) else ', '}iteration {iteration}")
@@ -120,8 +119,8 @@ def _frame(
         inputs = np.stack([x, np.ones_like(x)], axis=1)
         learned = e.problem.network.predict(e.descent.trajectory.state(at), inputs)
         ax.plot(
-            x, learned, color=DESCENT_COLOUR, linewidth=1.0, linestyle=DASHES, zorder=5,
-            label=_descent_label(e.setting.step),
+            x, learned, color=DESCENT, linewidth=1.0, linestyle=DASHES, zorder=5,
+            label=label(e.setting.step),
         )  # fmt: skip
 
 
@@ -143,6 +142,7 @@ def _iterations(e: Evidence) -> "TimeAxis":
 def _loss(ax: "Axes", e: Evidence, scale: str = "linear") -> None:
     """The loss of the flow and of gradient descent against iterations."""
     from ...plotting import draw_loss
+    from ...plotting.style import DESCENT
 
     draw_loss(ax, e.dataset, axis=_iterations(e), scale=scale, label=FLOW)  # type: ignore[arg-type]
     for run, dashes in ((e.descent, DASHES), (e.finer_descent, DOTS)):
@@ -150,14 +150,10 @@ def _loss(ax: "Axes", e: Evidence, scale: str = "linear") -> None:
         with np.errstate(divide="ignore"):
             shown = loss if scale == "linear" else np.log10(loss)
         ax.plot(
-            e.descent.iteration, shown, color=DESCENT_COLOUR, linewidth=1.0, linestyle=dashes,
-            zorder=4, label=_descent_label(run.step),
+            e.descent.iteration, shown, color=DESCENT, linewidth=1.0, linestyle=dashes,
+            zorder=4, label=label(run.step),
         )  # fmt: skip
     ax.legend(loc="upper right")
-
-
-def _descent_label(step: float) -> str:
-    return f"gradient descent, step {step:g}"
 
 
 def _film(e: Evidence, folder: Path, name: str, quick: bool) -> list[Path]:

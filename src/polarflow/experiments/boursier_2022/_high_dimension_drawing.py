@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._overlay import DASHES, DOTS
 from ._high_dimension import ALIGNED, END, FIRST_GROWN, Evidence
 
 COMPONENTS = 10
-DESCENT_COLOUR = "#CC79A7"
 
 
 def states(e: Evidence, folder: Path, quick: bool) -> list[Path]:
@@ -37,7 +37,7 @@ def states(e: Evidence, folder: Path, quick: bool) -> list[Path]:
 def loss_and_variance(e: Evidence, folder: Path, quick: bool) -> list[Path]:
     """Figure 7: the loss, and the explained variance of the final weights."""
     from ...plotting import draw_loss, time_axis
-    from ...plotting.style import FUNCTION, PAGE, new_figure, save, style
+    from ...plotting.style import DESCENT, FUNCTION, PAGE, new_figure, save, style
 
     figure, (left, right) = new_figure(PAGE, 2.5, 1, 2)
     with style():
@@ -45,11 +45,11 @@ def loss_and_variance(e: Evidence, folder: Path, quick: bool) -> list[Path]:
         draw_loss(left, e.dataset, axis=axis, scale="linear", label="flow")
         if not quick:
             for run, dashes, label in (
-                (e.descent, (0, (4.0, 2.0)), "gradient descent, float64"),
-                (e.single_descent, (0, (1.0, 1.5)), "gradient descent, float32"),
+                (e.descent, DASHES, "gradient descent, float64"),
+                (e.single_descent, DOTS, "gradient descent, float32"),
             ):
                 left.plot(
-                    run.iteration, run.trajectory.loss, color=DESCENT_COLOUR, linewidth=1.0,
+                    run.iteration, run.trajectory.loss, color=DESCENT, linewidth=1.0,
                     linestyle=dashes, zorder=4, label=label,
                 )  # fmt: skip
         left.legend(loc="upper right")

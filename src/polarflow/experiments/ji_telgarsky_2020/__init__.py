@@ -5,6 +5,7 @@ from typing import Any
 from .._base import Experiment
 from . import _deep_linear as deep_linear
 from . import _local_guarantee as local_guarantee
+from . import _mexican_hat as mexican_hat
 
 PAPER = "Ji & Telgarsky 2020, arXiv:2006.06657"
 
@@ -24,5 +25,13 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         setting=local_guarantee.SETTING,
         claims=local_guarantee.CLAIMS,
         draw=local_guarantee.draw,
+    ),
+    Experiment(
+        name="directional-mexican-hat",
+        title="a smooth homogeneous function on which the direction winds without end",
+        paper=f"{PAPER}, section 1.1, after Lyu & Li 2020, appendix J",
+        setting=mexican_hat.SETTING,
+        claims=mexican_hat.CLAIMS,
+        draw=mexican_hat.draw,
     ),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
+from .._overlay import DASHES, Overlay, common_times, label
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -59,7 +60,7 @@ class AngleSetting(FlowSetting):
         return AngleEvidence(
             self.seed(),
             task,
-            follow(task, times, progress=progress),
+            follow(task, common_times(self.step, self.iterations), progress=progress),
             self,
             climbing,
             squared_points(task.data.x, task.data.y),
@@ -85,6 +86,11 @@ class AngleEvidence(FlowEvidence):
     def step(self) -> float:
         """The paper's step."""
         return self.setting.step
+
+    @cached_property
+    def overlay(self) -> Overlay:
+        """Gradient descent with the paper's step."""
+        return Overlay(self.problem, self.solution, self.step, self.step)
 
     @cached_property
     def kkt_angles(self) -> np.ndarray:
@@ -124,13 +130,14 @@ class AngleEvidence(FlowEvidence):
         }
 
     def comparison(self) -> list[dict[str, Any]]:
-        """The flow against that of the NCF."""
+        """The flow against that of the NCF, and against gradient descent."""
         return [
+            *self.overlay.comparison,
             {
                 "method": "flow of the NCF from the same weights",
                 "at_time": self.setting.times[-1],
                 "largest_angle_difference": self.drift,
-            }
+            },
         ]
 
     @property
@@ -238,6 +245,11 @@ def angles_close_in(e: AngleEvidence) -> Claim:
     )
 
 
+def descent_agrees(e: AngleEvidence) -> Claim:
+    """The authors' method follows the flow."""
+    return e.overlay.claim()
+
+
 CLAIMS = (
     loss_stays,
     norm_small,
@@ -245,6 +257,7 @@ CLAIMS = (
     limits_are_kkt_points,
     limits_are_maxima,
     angles_close_in,
+    descent_agrees,
 )
 
 
@@ -296,13 +309,22 @@ def draw(e: AngleEvidence, folder: Path, quick: bool) -> list[Path]:
         above.set_xlabel("")
         handles, _ = above.get_legend_handles_labels()
         figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-        path = angles(e.solution.trajectory.direction)
         iteration = e.solution.trajectory.time / e.setting.step / 1000
-        for j in range(path.shape[1]):
-            line = np.unwrap(path[:, j])
-            # A line that leaves one side comes in on the other.
-            for turn in (-2 * np.pi, 0.0, 2 * np.pi):
-                below.plot(line + turn, iteration, color=style.POSITIVE, lw=0.7)
+        runs: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
+            (e.solution.trajectory, iteration, {"color": style.POSITIVE, "lw": 0.7}),
+            (
+                e.overlay.descent.trajectory,
+                e.overlay.iteration / 1000,
+                {"color": style.DESCENT, "lw": 1.0, "ls": DASHES},
+            ),
+        )
+        for trajectory, at, look in runs:
+            for line in np.unwrap(angles(trajectory.direction), axis=0).T:
+                # A line that leaves one side comes in on the other.
+                for turn in (-2 * np.pi, 0.0, 2 * np.pi):
+                    below.plot(line + turn, at, **look)
+        below.lines[-1].set_label(label(e.step))
+        below.legend(loc="lower left")
         for p, at in zip(e.points.points, e.kkt_angles, strict=True):
             if p.type == "maximum":
                 below.axvline(at, color=style.NEGATIVE, lw=0.8, ls="--", zorder=0)

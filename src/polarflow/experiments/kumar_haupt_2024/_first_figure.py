@@ -11,9 +11,10 @@ from numpy import ndarray
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
+from .._overlay import Overlay, common_times
 
 if TYPE_CHECKING:
-    from ... import Problem, Progress, Solution
+    from ... import Problem, Progress, Solution, Trajectory
 
 WIDTH, EXAMPLES = 20, 50
 
@@ -39,8 +40,8 @@ class Setting(FlowSetting):
         return 0
 
     def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
-        problem = self.problem(self.seed())
-        return Evidence(self.seed(), problem, follow(problem, self.times, progress=progress), self)
+        problem, times = self.problem(self.seed()), common_times(self.step, self.iterations)
+        return Evidence(self.seed(), problem, follow(problem, times, progress=progress), self)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Evidence(FlowEvidence):
     @property
     def step(self) -> float:
         return self.setting.step
+
+    @cached_property
+    def overlay(self) -> Overlay:
+        """Gradient descent with the paper's step."""
+        return Overlay(self.problem, self.solution, self.step, self.step)
 
     @cached_property
     def kkt_angles(self) -> ndarray:
@@ -109,7 +115,7 @@ class Evidence(FlowEvidence):
         }
 
     def comparison(self) -> list[dict[str, Any]]:
-        return []
+        return self.overlay.comparison
 
 
 SETTING = Setting(step=5e-5, iterations=50_000, frames=(0,))
@@ -182,12 +188,24 @@ def unsettled(e: Evidence) -> Deviation | None:
     )
 
 
-CLAIMS = (loss_stays, norm_stays, angles_settle)
+def descent_agrees(e: Evidence) -> Claim:
+    """The authors' method follows the flow."""
+    return e.overlay.claim()
+
+
+CLAIMS = (loss_stays, norm_stays, angles_settle, descent_agrees)
 DEVIATIONS = (printed_loss, unsettled)
 
 
+def _angles(path: "Trajectory") -> ndarray:
+    """The angles of the units, with a gap where one passes from pi to -pi."""
+    angle = np.arctan2(path.direction[:, :, 1], path.direction[:, :, 0])
+    angle[1:][np.abs(np.diff(angle, axis=0)) > np.pi] = np.nan
+    return np.asarray(angle)
+
+
 def draw(e: Evidence, folder: Path, quick: bool) -> list[Path]:
-    """Loss and norm above each other, and the angles with the KKT points."""
+    """Loss, norm and angles of the flow and of gradient descent, with the KKT points."""
     from ...plotting.style import GREY, PAGE, new_figure, save, style
 
     path = e.solution.trajectory
@@ -200,9 +218,11 @@ def draw(e: Evidence, folder: Path, quick: bool) -> list[Path]:
         axes[1].plot(iteration, np.exp(path.log_param_norm), color="black")
         axes[1].set_yscale("log")
         axes[1].set_ylabel("norm of all weights")
-        angle = np.arctan2(path.direction[:, :, 1], path.direction[:, :, 0])
-        angle[1:][np.abs(np.diff(angle, axis=0)) > np.pi] = np.nan
-        axes[2].plot(iteration, angle, linewidth=0.8)
+        axes[2].plot(iteration, _angles(path), linewidth=0.8)
+        e.overlay.draw(axes[0], lambda t: t.loss / t.loss[0])
+        e.overlay.draw(axes[1], lambda t: np.exp(t.log_param_norm))
+        e.overlay.draw(axes[2], _angles)
+        axes[0].legend(loc="lower left")
         for kkt in e.kkt_angles:
             axes[2].axhline(kkt, color=GREY, linewidth=0.6, linestyle=":")
         axes[2].set_ylim(-np.pi, np.pi)

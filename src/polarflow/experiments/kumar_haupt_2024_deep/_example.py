@@ -10,15 +10,18 @@ from numpy import ndarray
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
+from .._overlay import Overlay, common_times
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Trajectory
     from ...networks import BlockState, Deep
 
 DIMENSION, EXAMPLES = 10, 100
-RTOL = 1e-6
 ASIDE = 1e-4
 """Tolerance of the flows that only show what the printed numbers would give."""
+COMPARED = 0.95
+"""The part of the time over which gradient descent is compared: near the end, where w grows like an
+inverse power of the time that is left until the blow-up, its delay is of the order of that time."""
 Reduction = Literal["mean", "sum"]
 
 
@@ -101,9 +104,20 @@ RELU = Example(
 
 @dataclass(frozen=True)
 class Setting(FlowSetting):
-    """The flow of an example from a vanishing start."""
+    """The flow of an example from a vanishing start.
+
+    **Attributes:** beside those of `FlowSetting`
+
+    - `example`: what is followed.
+    - `rtol`, `quick_rtol`: of the flow; its error grows towards the blow-up like that of gradient
+      descent, which must stay far above it.
+    - `longer`: how many times longer the step of gradient descent is in the quick form.
+    """
 
     example: Example
+    rtol: float
+    quick_rtol: float
+    longer: int
 
     def problem(self, seed: int) -> "Problem":
         return self.example.problem(seed)
@@ -112,24 +126,31 @@ class Setting(FlowSetting):
         return 0
 
     def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
-        if self not in _FOLLOWED:
+        if (self, quick) not in _FOLLOWED:
             problem = self.problem(self.seed())
-            solution = follow(problem, self.times, rtol=RTOL, points=400, progress=progress)
-            _FOLLOWED[self] = Evidence(self.seed(), problem, solution, self)
-        return _FOLLOWED[self]
+            longer, rtol = (self.longer, self.quick_rtol) if quick else (1, self.rtol)
+            step = longer * self.step
+            times = common_times(step, self.iterations // longer)
+            solution = follow(problem, times, rtol=rtol, points=400, progress=progress)
+            overlay = Overlay(problem, solution, step, self.step, COMPARED)
+            _FOLLOWED[self, quick] = Evidence(self.seed(), problem, solution, self, overlay, rtol)
+        return _FOLLOWED[self, quick]
 
 
 @dataclass(frozen=True)
 class Evidence(FlowEvidence):
-    """The flow and its alignment with the NCF of the labels."""
+    """The flow and its alignment with the NCF of the labels, and gradient descent beside it."""
 
     setting: Setting
+    overlay: Overlay
+    rtol: float
 
     @property
     def step(self) -> float:
         return self.setting.step
 
-    def _cosines(self, trajectory: "Trajectory") -> ndarray:
+    def cosines(self, trajectory: "Trajectory") -> ndarray:
+        """grad N(v).v / |grad N(v)|, N the NCF of the labels, at every time of a trajectory."""
         import jax
         import jax.numpy as jnp
 
@@ -145,8 +166,8 @@ class Evidence(FlowEvidence):
 
     @cached_property
     def alignment(self) -> ndarray:
-        """grad N(v).v / |grad N(v)| along the trajectory, N the NCF of the labels."""
-        return self._cosines(self.solution.trajectory)
+        """The cosine of w and the gradient of the NCF along the flow."""
+        return self.cosines(self.solution.trajectory)
 
     def matrices(self, state: "BlockState") -> list[ndarray]:
         """W_1/|w|, W_2/|w|, ..."""
@@ -170,7 +191,7 @@ class Evidence(FlowEvidence):
         example = self.setting.example
         problem = example.problem(self.seed, reduction="mean")
         stop = Stop(time=example.printed * self.step)
-        return float(self._cosines(gradient_flow(problem, stop=stop, rtol=ASIDE).final)[0])
+        return float(self.cosines(gradient_flow(problem, stop=stop, rtol=ASIDE).final)[0])
 
     def parameters(self) -> dict[str, Any]:
         example = self.setting.example
@@ -182,21 +203,26 @@ class Evidence(FlowEvidence):
             f"{', '.join(f'{a} x {b}' for a, b in narrow)}",
             "initialisation": f"{10.0**example.log10_scale:g} times a uniform unit vector",
             "loss": f"{'(1/n) ' if example.reduction == 'mean' else ''}sum of half squares",
-            "rtol": RTOL,
+            "rtol": self.rtol,
             "seed": self.seed,
             **self.setting.schedule(),
         }
 
     def comparison(self) -> list[dict[str, Any]]:
-        return []
+        return self.overlay.comparison
 
 
-_FOLLOWED: dict[Setting, Evidence] = {}
+_FOLLOWED: dict[tuple[Setting, bool], Evidence] = {}
 """Three figures show one flow, and two another."""
 
-SETTING = Setting(step=5e-3, iterations=351_900, frames=(0,), example=SQUARED)
+SETTING = Setting(
+    step=5e-3, iterations=351_900, frames=(0,), example=SQUARED, rtol=1e-8, quick_rtol=1e-8,
+    longer=50,
+)  # fmt: skip
 """The end is chosen: just before the loss has lost one per cent."""
-RELU_SETTING = Setting(step=1e-3, iterations=5_750, frames=(0,), example=RELU)
+RELU_SETTING = Setting(
+    step=1e-3, iterations=5_750, frames=(0,), example=RELU, rtol=1e-7, quick_rtol=1e-6, longer=5
+)
 """The end is chosen: the loss has lost a twentieth of one per cent."""
 
 
@@ -289,8 +315,13 @@ def printed_end(e: Evidence) -> Deviation | None:
     )
 
 
-ALIGNMENT = (aligned, loss_stays)
-LOW_RANK = (first_low_rank, second_low_rank)
+def descent_agrees(e: Evidence) -> Claim:
+    """The authors' method follows the flow."""
+    return e.overlay.claim()
+
+
+ALIGNMENT = (aligned, loss_stays, descent_agrees)
+LOW_RANK = (first_low_rank, second_low_rank, descent_agrees)
 DEVIATIONS = (printed_end,)
 RELU_ALIGNMENT = (*ALIGNMENT, norm_stays_small)
 RELU_LOW_RANK = (*LOW_RANK, third_low_rank)
