@@ -38,7 +38,7 @@ class Setting:
 
     log_loss: float = -1e6
     time: float = 150.0
-    quick_log_loss: float = -1e3
+    quick_log_loss: float = -30.0
     quick_time: float = 50.0
 
     def problem(self, loss: "Loss", turn: float = 0.0) -> "Problem":
