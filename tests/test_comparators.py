@@ -14,10 +14,12 @@ from polarflow.comparators import (
     ntk_margin,
     orthogonal_variation_norm,
 )
+from polarflow.comparators._ntk import ntk_change, ntk_features
 from polarflow.data import Data, named
 from polarflow.experiments._measure import linear_variation_norm
 from polarflow.ncf._nonnegative import nonnegative
 from polarflow.ncf._regions import most_regions, regions
+from polarflow.networks import Diagonal, SquaredRelu, gaussian
 
 RELU = TwoLayer(1)
 
@@ -166,6 +168,25 @@ def test_the_ntk_margin_is_a_margin_of_the_linearised_network() -> None:
     np.testing.assert_allclose(np.linalg.norm(found.displacement), 1.0, rtol=1e-12)
     np.testing.assert_allclose((y * found(x)).min(), found.margin, rtol=1e-10)
     np.testing.assert_allclose(found.svm.gap, 0.0, atol=1e-10 * found.svm.value)
+
+
+def test_the_features_of_any_network_are_its_gradients() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((6, 3)), rng.choice([-1.0, 1.0], size=6)
+    signs = tuple(rng.choice([-1.0, 1.0], size=30).tolist())
+    net = SquaredRelu(30, signs)
+    w, delta = rng.standard_normal((2, 30, 3))
+    by_hand = 2.0 * np.array(signs)[:, None] * np.maximum(x @ w.T, 0.0)[:, :, None] * x[:, None]
+    np.testing.assert_allclose(ntk_features(net, w, x), by_hand.reshape(6, -1), rtol=1e-12)
+    np.testing.assert_allclose(
+        ntk_change(net, w, delta, x), by_hand.reshape(6, -1) @ delta.ravel(), rtol=1e-11
+    )
+    found = ntk_margin(problem(Data(x, y), net, gaussian(net, 3, log10_scale=-1000.0)))
+    np.testing.assert_allclose((y * found(x)).min(), found.margin, rtol=1e-10)
+    np.testing.assert_allclose(found.svm.gap, 0.0, atol=1e-10 * found.svm.value)
+    diagonal = Diagonal(2)
+    with pytest.raises(PolarflowError, match="blocks of one shape"):
+        ntk_margin(problem(Data(x, y), diagonal, gaussian(diagonal, 3, scale=1.0)))
 
 
 @pytest.mark.parametrize("d", [2, 3])

@@ -28,6 +28,7 @@ SLOW = {
     "deep-homogeneous-fig5",
     "deep-homogeneous-rescaling",
     "directional-deep-linear",
+    "directional-fig1",
     "directional-mexican-hat",
     "two-homogeneous-fig3",
 }

@@ -9,8 +9,8 @@ from numpy import ndarray
 from ..errors import PolarflowError
 from ..flow import Problem
 from ..ncf._nonnegative import nonnegative
-from ..networks import TwoLayer
-from ._ntk import ntk_features
+from ..networks import Network, TwoLayer
+from ._ntk import ntk_change, ntk_features
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ class NtkMargin:
 
     **Attributes:**
 
-    - `network`: the two-layer network.
-    - `initial`: the weights at which it is linearised, shape `(m, 1+d)`.
+    - `network`: a two-layer network, or another of one output and blocks of one shape.
+    - `initial`: the weights at which it is linearised, shape `(m, p)`.
     - `displacement`: Delta, of unit norm, same shape.
     - `margin`: the largest min_k y_k f(x_k).
     - `svm`: the hard-margin program in the span of the features, with its certificate.
     """
 
-    network: TwoLayer
+    network: TwoLayer | Network
     initial: Float[ndarray, "m p"]
     displacement: Float[ndarray, "m p"]
     margin: float
@@ -116,17 +116,16 @@ class NtkMargin:
 
     def __call__(self, x: Float[ndarray, "q d"]) -> Float[ndarray, " q"]:
         """f at inputs of length d (bias included)."""
-        return np.asarray(ntk_features(self.network, self.initial, x) @ self.displacement.ravel())
+        return ntk_change(self.network, self.initial, self.displacement, x)
 
 
 def ntk_margin(problem: Problem) -> NtkMargin:
     """The NTK's max-margin classifier at the initial weights (Ji & Telgarsky, 2020, figure 1).
 
-    **Raises:** `PolarflowError` if the features do not separate the labels.
+    **Raises:** `PolarflowError` if the features do not separate the labels; for several outputs, or
+    blocks of several shapes.
     """
     data, state, network = problem.data, problem.initial, problem.network
-    if not isinstance(network, TwoLayer):
-        raise PolarflowError('network.kind: the NTK\'s features are for "two_layer".')
     with np.errstate(under="ignore"):
         weights = np.exp(state.log_norm - state.log_norm.max())[:, None] * state.direction
     weights /= np.linalg.norm(weights)

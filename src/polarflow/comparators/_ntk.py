@@ -1,6 +1,7 @@
 """The interpolant of the neural tangent kernel at initialisation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -8,7 +9,11 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem
-from ..networks import TwoLayer
+from ..networks import Group, Network, TwoLayer
+from ..networks._evaluate import jax64, outputs_of
+
+CHUNK = 5_000_000
+"""Blocks times inputs that are differentiated together."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,56 @@ class NtkInterpolant:
 
 
 def ntk_features(
-    network: TwoLayer, weights: Float[ndarray, "m p"], x: Float[ndarray, "q d"]
+    network: TwoLayer | Network, weights: Float[ndarray, "m p"], x: Float[ndarray, "q d"]
 ) -> Float[ndarray, "q mp"]:
-    """Gradients of h(x) with respect to all weights, block by block, with s'(0) the lower slope."""
+    """Gradients of h(x) with respect to all weights, block by block, with s'(0) the lower slope.
+
+    **Raises:** `PolarflowError` for several outputs, or blocks of several shapes.
+    """
+    if isinstance(network, Network):
+        jax, group = jax64(), _only_group(network, x.shape[1])
+
+        def slopes(w: Any, own: Any) -> Any:
+            return jax.jacrev(lambda v: group.apply(v, own, x)[:, 0])(w)
+
+        constants = np.broadcast_to(group.constants, (len(weights), group.constants.shape[1]))
+        by_block = np.asarray(jax.vmap(slopes)(weights, constants))
+        return by_block.transpose(1, 0, 2).reshape(len(x), -1)
     a, w = weights[:, 0], weights[:, 1:]
     z = x @ w.T
     active = np.where(z > 0, 1.0, network.slope)
     by_w = (active * a)[:, :, None] * x[:, None, :]
     return np.concatenate([(active * z)[:, :, None], by_w], axis=2).reshape(len(x), -1)
+
+
+def ntk_change(
+    network: TwoLayer | Network,
+    weights: Float[ndarray, "m p"],
+    displacement: Float[ndarray, "m p"],
+    x: Float[ndarray, "q d"],
+) -> Float[ndarray, " q"]:
+    """The derivative of h(x) along a displacement of the weights, <grad h(x), displacement>."""
+    if not isinstance(network, Network):
+        return np.asarray(ntk_features(network, weights, x) @ displacement.ravel())
+    jax, group = jax64(), _only_group(network, x.shape[1])
+    moved = []
+    for part in np.array_split(x, -(-len(x) * len(weights) // CHUNK)):
+
+        def output(w: Any, part: ndarray = part) -> Any:
+            return outputs_of(group, w, part)[:, :, 0].sum(axis=0)
+
+        moved.append(np.asarray(jax.jvp(output, (weights,), (displacement,))[1]))
+    return np.concatenate(moved)
+
+
+def _only_group(network: Network, dimension: int) -> Group:
+    groups = network.groups(dimension)
+    if network.outputs > 1 or network.shape(dimension) != (groups[0].rows, groups[0].size):
+        raise PolarflowError(
+            f'network.kind "{network.kind}" with {network.outputs} outputs and {len(groups)} '
+            "shapes of blocks: the NTK's features are for one output and blocks of one shape."
+        )
+    return groups[0]
 
 
 def ntk_interpolant(problem: Problem) -> NtkInterpolant:

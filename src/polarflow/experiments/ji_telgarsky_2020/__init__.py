@@ -6,10 +6,19 @@ from .._base import Experiment
 from . import _deep_linear as deep_linear
 from . import _local_guarantee as local_guarantee
 from . import _mexican_hat as mexican_hat
+from . import _surfaces as surfaces
 
 PAPER = "Ji & Telgarsky 2020, arXiv:2006.06657"
 
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    Experiment(
+        name="directional-fig1",
+        title="prediction surfaces of a wide network: its NTK, at first perfect accuracy, and late",
+        paper=f"{PAPER}, figure 1",
+        setting=surfaces.SETTING,
+        claims=surfaces.CLAIMS,
+        draw=surfaces.draw,
+    ),
     Experiment(
         name="directional-deep-linear",
         title="a deep linear network becomes rank one and aligned, in the direction of the SVM",
