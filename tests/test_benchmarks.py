@@ -10,6 +10,7 @@ from polarflow import benchmarks
 from polarflow.benchmarks import _methods as methods
 from polarflow.benchmarks import _run, _scaling
 from polarflow.benchmarks._cases import CASES, student, wide
+from polarflow.losses import MarginLoss
 
 QUICK = methods.Budget(1.0, 0.05)
 
@@ -62,20 +63,37 @@ def test_exponents_are_those_of_powers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rival", [methods.tsit5, methods.cvode])
-def test_adaptive_rivals_follow_the_same_flow_until_they_are_stopped(rival):
-    problem = CASES["two-points"].build()
-    times = (1.0, 6.0)
-    theirs = rival(1e-7, 100_000).follow(problem, times)
+@pytest.mark.parametrize("rival", ["tsit5", "cvode"])
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("two-points", (1.0, 6.0)), ("squared-relu", (0.1, 0.2)), ("deep-linear-late", (1.0, 10.0))],
+)
+def test_adaptive_rivals_follow_the_same_flow_until_they_are_stopped(rival, name, times):
+    problem = CASES[name].build()
+    theirs = methods.adaptive(rival, 1e-7, 100_000).follow(problem, times)
     ours = methods.engine(1e-9).follow(problem, times)
     assert theirs.finished
     assert theirs.field_evaluations > 6
     np.testing.assert_allclose(theirs.weights, ours.weights, atol=1e-5)
     np.testing.assert_allclose(theirs.loss, ours.loss, atol=1e-5)
-    stopped = rival(1e-7, 60).follow(problem, times)
+    stopped = methods.adaptive(rival, 1e-7, 12).follow(problem, times)
     assert not stopped.finished
     assert stopped.note
-    assert stopped.field_evaluations <= 61
+    assert stopped.field_evaluations <= 13
+
+
+@pytest.mark.slow
+def test_descent_on_the_logarithm_of_the_loss_is_of_first_order_in_the_step():
+    problem, times = CASES["squared-relu-late"].build(), (1.0, 5.0)
+    ours = methods.engine(1e-8).follow(problem, times)
+    runs = [
+        methods.descent_by_loss(step, methods.Budget(1e3, 1.0)).follow(problem, times)
+        for step in (2e-3, 1e-3)
+    ]
+    errors = [_run._errors(problem, run, ours) for run in runs]
+    for key in ("weight_error", "loss_error"):
+        assert 1.7 < errors[0][key] / errors[1][key] < 2.3
+    assert runs[1].field_evaluations > 1.8 * runs[0].field_evaluations
 
 
 @pytest.mark.slow
@@ -114,7 +132,12 @@ def test_cases_are_what_they_say():
         assert case.reference_rtol < 0.02 * case.rtol
         steps = np.array(case.times) / case.step
         np.testing.assert_allclose(steps, np.round(steps), rtol=1e-12)
-        assert case.build().loss.factor(10) == pytest.approx(0.2)
+        problem = case.build()
+        if isinstance(problem.network, pf.TwoLayer):
+            assert problem.loss.factor(10) == pytest.approx(0.2)
+        # A loss of classification is checked by Tsit5, and descended by its logarithm too.
+        late = isinstance(problem.loss, MarginLoss)
+        assert late == (case.check_rtol is not None) == bool(case.by_loss)
 
 
 def test_unknown_cases_and_repeats_are_named():

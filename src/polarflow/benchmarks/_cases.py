@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..experiments import FlowSetting, experiment
 
@@ -25,7 +25,8 @@ class Case:
     - `more_rtols`: other tolerances that the engine is run with.
     - `reference_rtol`: that of the engine's run that errors are taken to.
     - `check_step`: the larger step of the extrapolated gradient descent that checks the reference;
-      None where it would take hours.
+      None where it would take hours. For a loss of classification `check_rtol`, that of Tsit5.
+    - `by_loss`: steps of gradient descent that are divided by the loss.
     - `cap`: how many field evaluations an adaptive solver may use.
     - `finer`: gradient descent is also run with a tenth of the step.
     - `memory`: the peak memory of the engine is measured, in a process of its own.
@@ -40,6 +41,8 @@ class Case:
     more_rtols: tuple[float, ...] = (1e-4,)
     reference_rtol: float = 1e-12
     check_step: float | None = 1e-4
+    check_rtol: float | None = None
+    by_loss: tuple[float, ...] = ()
     cap: int = 300_000
     finer: bool = False
     memory: bool = False
@@ -55,6 +58,17 @@ def flow_setting(name: str) -> FlowSetting:
 def published(name: str) -> "Callable[[], Problem]":
     """The problem of a published experiment, with its seed."""
     return lambda: flow_setting(name).problem(flow_setting(name).seed())
+
+
+def _proposition(name: str) -> "Callable[[], Problem]":
+    """The problem of an experiment of Ji & Telgarsky."""
+
+    def build() -> "Problem":
+        setting: Any = experiment(name).setting
+        made: Problem = setting.problem(0)
+        return made
+
+    return build
 
 
 def wide(width: int) -> "Problem":
@@ -139,6 +153,46 @@ CASES: dict[str, Case] = {
             check_step=None,
             cap=500,
             memory=True,
+        ),
+        Case(
+            "squared-relu",
+            "Kumar & Haupt 2024, figure 1 (two-homogeneous): n=50, m=20, order 2",
+            published("two-homogeneous-fig1"),
+            step=5e-5,
+            times=(0.5, 1.0, 1.5, 2.0, 2.5),
+            reference_rtol=1e-11,
+            check_step=1e-4,
+        ),
+        Case(
+            "deep",
+            "Kumar & Haupt 2024, figure 1 (deep): n=100, 600 weights, order 4",
+            published("deep-homogeneous-fig1"),
+            step=5e-3,
+            times=(500.0, 1000.0, 1500.0, 1700.0),
+            reference_rtol=1e-11,
+            check_step=2e-2,
+        ),
+        Case(
+            "squared-relu-late",
+            "Ji & Telgarsky 2020, proposition 4.6: n=10, m=24, logistic loss",
+            _proposition("directional-local-guarantee"),
+            step=1e-3,
+            times=(1e1, 1e3, 1e10, 1e30, 1e100),
+            reference_rtol=1e-11,
+            check_step=None,
+            check_rtol=1e-11,
+            by_loss=(1e-2, 1e-3),
+        ),
+        Case(
+            "deep-linear-late",
+            "Ji & Telgarsky 2020, proposition 4.4: n=30, three layers, exponential loss",
+            _proposition("directional-deep-linear"),
+            step=1e-3,
+            times=(1e1, 1e3, 1e10, 1e30, 1e100),
+            reference_rtol=1e-11,
+            check_step=None,
+            check_rtol=1e-11,
+            by_loss=(1e-2, 1e-3),
         ),
     )
 }

@@ -3,13 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ENGINE = "engine"
+ENDLESS = 1e9
+"""Seconds from which on a method stands at the right edge, with its time in words."""
 MARKERS = {
     ENGINE: ("o", "#0072B2"),
     "compiled GD": ("s", "#D55E00"),
+    "GD on ln loss": ("P", "#56B4E9"),
     "PyTorch GD": ("D", "#CC79A7"),
     "Diffrax Tsit5": ("^", "#009E73"),
     "SUNDIALS CVODE": ("v", "#E69F00"),
@@ -43,7 +48,7 @@ def _precision(cases: list[dict[str, Any]], folder: Path) -> list[Path]:
             elif k % columns == 0:
                 ax.set_ylabel("largest error of a weight")
         figure.legend(
-            used.values(), used.keys(), loc="outside lower center", ncols=5 if columns > 1 else 2
+            used.values(), used.keys(), loc="outside lower center", ncols=6 if columns > 1 else 2
         )
     return save(figure, folder, "methods")
 
@@ -62,7 +67,8 @@ def _case(ax: "Axes", case: dict[str, Any], used: dict[str, Any]) -> None:
     errors = [row["weight_error"] for row in case["rows"] if row["weight_error"]]
     low = min(errors, default=1e-10)
     none, ceiling = 3.0, 30.0
-    for method in (ENGINE, "compiled GD"):
+    edge = 30.0 * max(r["seconds"] for r in case["rows"] if r["seconds"] < ENDLESS)
+    for method in (ENGINE, "compiled GD", "GD on ln loss"):
         known_rows = [r for r in case["rows"] if r["method"] == method and r["weight_error"]]
         points = sorted((r["weight_error"], r["seconds"]) for r in known_rows)
         colour = MARKERS[method][1]
@@ -70,8 +76,15 @@ def _case(ax: "Axes", case: dict[str, Any], used: dict[str, Any]) -> None:
     for row in case["rows"]:
         marker, colour = MARKERS[row["method"]]
         known = bool(row["weight_error"])
+        endless = row["seconds"] >= ENDLESS
+        if endless:
+            text = f"$10^{{{np.log10(row['seconds']):.0f}}}$ s"
+            ax.annotate(
+                text, (edge, none), xytext=(0, -11), textcoords="offset points", ha="center",
+                color=colour, fontsize=7,
+            )  # fmt: skip
         (handle,) = ax.plot(
-            row["seconds"],
+            edge if endless else row["seconds"],
             row["weight_error"] or none,
             marker,
             color=colour,

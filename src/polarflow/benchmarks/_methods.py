@@ -9,11 +9,17 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..losses import MarginLoss
+from ..networks import BlockState
+from ..networks._blocks import part_of
+
 if TYPE_CHECKING:
     from ..flow import Problem
 
 PROBE = 500
 """Iterations of gradient descent that show how long all of them would take."""
+LONGEST_RECORD = 200_000
+"""Iterations that are all recorded."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Outcome:
       part scaled to the whole where only a part was run.
     - `field_evaluations`: how often the residual and all velocities are formed in the whole run.
     - `measured`: how many of them were made; fewer where only a part was run.
-    - `weights`: at the wanted times, shape `(T, m, 1+d)`, and `loss` there, shape `(T,)`; None
-      where they were not reached.
+    - `weights`: at the wanted times, shape `(T, m, p)`, and `loss` there, shape `(T,)`, its
+      logarithm for losses of classification; None where they were not reached.
     - `note`: why it did not finish, or what else there is to say.
     """
 
@@ -61,6 +67,28 @@ class Outcome:
     def whole(self) -> bool:
         """Whether all of it was run."""
         return self.measured == self.field_evaluations
+
+
+def reached(
+    problem: "Problem", weights: Float[ndarray, "T m p"], seconds: float, evaluations: int
+) -> Outcome:
+    """What a method that finished has reached."""
+    network, data = problem.network, problem.data
+    states = [BlockState(*part_of(w)) for w in weights]
+    prediction = np.array([network.predict(state, data.x) for state in states])
+    return Outcome(seconds, evaluations, evaluations, weights, loss_of(problem, prediction))
+
+
+def loss_of(problem: "Problem", prediction: ndarray) -> Float[ndarray, " T"]:
+    """The loss at predictions, or its logarithm for a loss of classification."""
+    own, y = problem.loss, problem.data.y
+    late = isinstance(own, MarginLoss)
+    return np.asarray(own.log_value(prediction, y) if late else own.value(prediction, y))
+
+
+def unfinished(seconds: float, evaluations: int, note: str) -> Outcome:
+    """What a method leaves that was stopped."""
+    return Outcome(seconds, evaluations, evaluations, None, None, note)
 
 
 Follow = Callable[["Problem", tuple[float, ...]], Outcome]
@@ -84,7 +112,7 @@ class Method:
 
 
 def engine(rtol: float) -> Method:
-    """The kink-exact engine."""
+    """`gradient_flow`, with the engine that the network asks for."""
 
     def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
         from ..flow import Stop
@@ -94,7 +122,8 @@ def engine(rtol: float) -> Method:
         solution = gradient_flow(
             problem, stop=Stop(time=times[-1]), rtol=rtol, record_times=times, points=50
         )
-        seconds = perf_counter() - begin
+        # The smooth engine compiles each problem anew, or loads it.
+        seconds = perf_counter() - begin - solution.work.compile_seconds
         done = solution.status == "ok"
         evaluations = solution.work.field_evaluations
         return Outcome(
@@ -102,7 +131,7 @@ def engine(rtol: float) -> Method:
             field_evaluations=evaluations,
             measured=evaluations,
             weights=solution.recorded.weights() if done else None,
-            loss=solution.recorded.loss if done else None,
+            loss=loss_of(problem, solution.recorded.prediction) if done else None,
             note=solution.message,
         )
 
@@ -129,24 +158,56 @@ def descent(step: float, budget: Budget, coordinates: str = "weights") -> Method
     def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
         record = [round(t / step) for t in times]
         total = record[-1]
-        begin = perf_counter()
-        run(problem, [min(PROBE, total)])
-        expected = (perf_counter() - begin) * total / min(PROBE, total)
+        probe = min(PROBE, total)
+        expected = run(problem, [probe]).seconds * total / probe
         if expected > budget.whole:
-            part = max(PROBE, int(total * budget.part / expected))
-            begin = perf_counter()
-            run(problem, [part])
-            return Outcome((perf_counter() - begin) * total / part, total, part, None, None)
-        begin = perf_counter()
+            part = max(PROBE, int(total * (budget.part / expected)))
+            return Outcome(run(problem, [part]).seconds * (total / part), total, part, None, None)
         result = run(problem, record)
-        seconds = perf_counter() - begin
         if result.status != "ok":
-            return Outcome(seconds, total, total, None, None, result.status)
-        trajectory = result.trajectory
-        return Outcome(seconds, total, total, trajectory.weights(), trajectory.loss)
+            return Outcome(result.seconds, total, total, None, None, result.status)
+        path = result.trajectory
+        loss = loss_of(problem, path.prediction)
+        return Outcome(result.seconds, total, total, path.weights(), loss)
 
     words = f"step {step:.0e}" + (", Gram" if coordinates == "examples" else "")
     return Method("compiled GD", words, follow, lambda problem, _: run(problem, [1]))
+
+
+def descent_by_loss(step: float, budget: Budget) -> Method:
+    """Gradient descent with steps divided by the loss, on a loss of classification.
+
+    Every iteration is recorded, and the weights at a time are interpolated in its logarithm.
+    """
+
+    def run(problem: "Problem", iterations: int) -> Any:
+        from ..comparators import gradient_descent
+
+        every = range(iterations + 1)
+        return gradient_descent(problem, step, iterations, every, steps="by_loss")
+
+    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
+        wanted, iterations = np.log(times), PROBE
+        while True:
+            result = run(problem, iterations)
+            path = result.trajectory
+            if path.log_time[-1] >= wanted[-1] or result.status != "ok":
+                break
+            if 2.0 * result.seconds > budget.whole or iterations > LONGEST_RECORD:
+                note = f"at ln t = {path.log_time[-1]:.3g} of {wanted[-1]:.3g}"
+                return unfinished(result.seconds, iterations, note)
+            iterations *= 2
+        if result.status != "ok":
+            return unfinished(result.seconds, iterations, result.status)
+        used = int(np.searchsorted(path.log_time, wanted[-1]))
+        last = np.searchsorted(path.log_time, wanted)
+        low, high = path.log_time[last - 1], path.log_time[last]
+        share = ((wanted - low) / (high - low))[:, None, None]
+        states = path.select(last - 1).weights(), path.select(last).weights()
+        weights = (1.0 - share) * states[0] + share * states[1]
+        return reached(problem, weights, result.seconds * used / iterations, used)
+
+    return Method("GD on ln loss", f"step {step:.0e}", follow, lambda problem, _: run(problem, 1))
 
 
 def extrapolated_descent(step: float, coordinates: str = "weights") -> Method:
@@ -196,29 +257,26 @@ def has_torch() -> bool:
     return find_spec("torch") is not None
 
 
-def tsit5(rtol: float, cap: int) -> Method:
-    """Diffrax' Tsit5 on the polar form of the same field, unaware of kinks."""
+def adaptive(name: str, rtol: float, cap: int) -> Method:
+    """An adaptive solver, `"tsit5"` of Diffrax or `"cvode"` of SUNDIALS, in `chart` coordinates."""
+    from . import _cvode, _tsit5
+    from ._charts import chart
+
+    ready: dict[int, tuple[Any, ...]] = {}
+
+    def solver(problem: "Problem") -> tuple[Any, ...]:
+        if id(problem) not in ready:
+            own = chart(problem)
+            ready[id(problem)] = (own, _tsit5.solver(own) if name == "tsit5" else own.velocity())
+        return ready[id(problem)]
 
     def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
-        from ._tsit5 import integrate
-
-        return integrate(problem, times, rtol, cap)
-
-    def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
-        follow(problem, tuple(1e-6 * t for t in times))
-
-    return Method("Diffrax Tsit5", f"rtol {rtol:.0e}", follow, prepare)
-
-
-def cvode(rtol: float, cap: int) -> Method:
-    """SUNDIALS' CVODE, Adams formulas, on the polar form of the same field."""
-
-    def follow(problem: "Problem", times: tuple[float, ...]) -> Outcome:
-        from ._cvode import integrate
-
-        return integrate(problem, times, rtol, cap)
+        integrate: Any = _tsit5.integrate if name == "tsit5" else _cvode.integrate
+        return integrate(problem, *solver(problem), times, rtol, cap)
 
     def prepare(problem: "Problem", times: tuple[float, ...]) -> None:
-        follow(problem, tuple(1e-6 * t for t in times))
+        count = len(times)
+        follow(problem, tuple(1e-6 * times[0] * (k + 1) / count for k in range(count)))
 
-    return Method("SUNDIALS CVODE", f"rtol {rtol:.0e}", follow, prepare)
+    title = "Diffrax Tsit5" if name == "tsit5" else "SUNDIALS CVODE"
+    return Method(title, f"rtol {rtol:.0e}", follow, prepare)

@@ -8,28 +8,33 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import PolarflowError
+from ..losses import MarginLoss
+from ..networks import TwoLayer
 from ._cases import CASES, Case
 from ._methods import (
     Budget,
     Method,
     Outcome,
-    cvode,
+    adaptive,
     descent,
+    descent_by_loss,
     engine,
     extrapolated_descent,
     has_torch,
     torch_descent,
-    tsit5,
 )
 from ._peak import peak
 from ._scaling import SCALINGS
 from ._scaling import measure as measure_scaling
 from ._table import table
+
+if TYPE_CHECKING:
+    from ..flow import Problem
 
 REPEATS = 5
 AGAIN = 3.0
@@ -39,8 +44,9 @@ WHOLE, PART = 120.0, 10.0
 QUICK_WHOLE, QUICK_PART = 4.0, 1.0
 QUICK_CHECK = 1e8
 """The quick form leaves out a check whose iterations times width are more."""
-QUICK = ("two-points", "width", "cost-scale")
+QUICK = ("two-points", "width", "squared-relu-late", "cost-scale")
 FILE = "summary.json"
+FIRST_ORDER = ("compiled GD", "GD on ln loss")
 
 
 def names() -> tuple[str, ...]:
@@ -126,19 +132,27 @@ def methods(case: Case, quick: bool) -> list[Method]:
     cap = case.cap // 10 if quick else case.cap
     chosen = [engine(rtol) for rtol in dict.fromkeys((case.rtol, *case.more_rtols))]
     chosen.append(descent(case.step, budget))
+    chosen += [descent_by_loss(step, budget) for step in case.by_loss]
     if case.finer:
         chosen.append(descent(case.step / 10, budget))
-    n, d = case.build().data.x.shape
-    if n < 2 * d and n > 8:
+    problem = case.build()
+    kinks = isinstance(problem.network, TwoLayer)
+    if kinks and gram_is_smaller(problem):
         chosen.append(descent(case.step, budget, "examples"))
-    if has_torch():
+    if kinks and has_torch():
         chosen += [torch_descent(case.step, torch_budget, p) for p in ("single", "double")]
-    chosen += [tsit5(case.rtol, cap), cvode(case.rtol, cap)]
-    return chosen
+    return [*chosen, adaptive("tsit5", case.rtol, cap), adaptive("cvode", case.rtol, cap)]
+
+
+def gram_is_smaller(problem: "Problem") -> bool:
+    """Whether products with the Gram matrix are fewer operations than those with the inputs."""
+    n, d = problem.data.x.shape
+    return bool(8 < n < 2 * d)
 
 
 def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     problem = case.build()
+    kinks = isinstance(problem.network, TwoLayer)
     rivals = methods(case, quick)
     compiling: list[float] = []
     first: list[Outcome] = []
@@ -156,14 +170,14 @@ def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) 
             if outcome.finished and outcome.whole and sum(times) < AGAIN:
                 times.append(method.follow(problem, case.times).seconds)
     rows = [
-        _row(method, outcome, times, compiled, reference)
+        _row(problem, method, outcome, times, compiled, reference)
         for method, outcome, times, compiled in zip(rivals, first, seconds, compiling, strict=True)
     ]
     ours = rows[0]
     for row in rows:
         row["time_ratio"] = row["seconds"] / ours["seconds"]
         row["evaluation_ratio"] = row["field_evaluations"] / ours["field_evaluations"]
-        if row["method"] == "compiled GD":
+        if row["method"] in FIRST_ORDER:
             row["seconds_to_match"] = _to_match(row, ours)
     return {
         "name": case.name,
@@ -171,7 +185,8 @@ def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) 
         "times": list(case.times),
         "reference": {"method": "engine", "setting": f"rtol {case.reference_rtol:.0e}", **check},
         "rows": rows,
-        "not_installed": [] if has_torch() else ["PyTorch GD"],
+        "relative": isinstance(problem.loss, MarginLoss),
+        "not_installed": [] if has_torch() or not kinks else ["PyTorch GD"],
         "memory": peak(case.name) if case.memory else None,
     }
 
@@ -184,23 +199,30 @@ def _reference(
     problem = case.build()
     reference = engine(case.reference_rtol).follow(problem, case.times)
     steps = 3.0 * case.times[-1] / (case.check_step or 1.0)
-    if case.check_step is None or (quick and steps * problem.initial.blocks > QUICK_CHECK):
+    if case.check_rtol is not None:
+        check = adaptive("tsit5", case.check_rtol, case.cap)
+    elif case.check_step is None or (quick and steps * problem.initial.blocks > QUICK_CHECK):
         return reference, {"independent": None, "weight_error": None, "loss_error": None}
-    n, d = problem.data.x.shape
-    gram = 8 < n < 2 * d
-    check = extrapolated_descent(
-        8.0 * case.check_step if quick and gram else case.check_step,
-        "examples" if gram else "weights",
-    )
+    else:
+        gram = isinstance(problem.network, TwoLayer) and gram_is_smaller(problem)
+        check = extrapolated_descent(
+            8.0 * case.check_step if quick and gram else case.check_step,
+            "examples" if gram else "weights",
+        )
     independent = check.follow(problem, case.times)
     return reference, {
         "independent": f"{check.name}, {check.setting}",
-        **_errors(independent, reference),
+        **_errors(problem, independent, reference),
     }
 
 
 def _row(
-    method: Method, first: Outcome, times: list[float], compiling: float, reference: Outcome
+    problem: "Problem",
+    method: Method,
+    first: Outcome,
+    times: list[float],
+    compiling: float,
+    reference: Outcome,
 ) -> dict[str, Any]:
     return {
         "method": method.name,
@@ -212,20 +234,27 @@ def _row(
         "field_evaluations": first.field_evaluations,
         "measured_evaluations": first.measured,
         "whole": first.whole,
-        **_errors(first, reference),
+        **_errors(problem, first, reference),
         "finished": first.finished,
         "note": first.note,
     }
 
 
-def _errors(outcome: Outcome, reference: Outcome) -> dict[str, float | None]:
-    """The largest differences of any weight and of the loss at the wanted times."""
+def _errors(problem: "Problem", outcome: Outcome, reference: Outcome) -> dict[str, float | None]:
+    """The largest differences of any weight and of the loss at the wanted times.
+
+    For a loss of classification they are relative: of w/|w|, and of the loss's logarithm.
+    """
     missing: dict[str, float | None] = {"weight_error": None, "loss_error": None}
     if outcome.weights is None or reference.weights is None:
         return missing
     assert outcome.loss is not None and reference.loss is not None
-    weights = float(np.max(np.abs(outcome.weights - reference.weights)))
-    loss = float(np.max(np.abs(outcome.loss - reference.loss)))
+    ours, exact, scale = outcome.weights, reference.weights, np.ones(len(reference.loss))
+    if isinstance(problem.loss, MarginLoss):
+        ours, exact = (w / np.linalg.norm(w, axis=(1, 2), keepdims=True) for w in (ours, exact))
+        scale = np.abs(reference.loss)
+    weights = float(np.max(np.abs(ours - exact)))
+    loss = float(np.max(np.abs(outcome.loss - reference.loss) / scale))
     return {"weight_error": weights, "loss_error": loss} if np.isfinite(weights) else missing
 
 

@@ -31,7 +31,7 @@ def _case(case: dict[str, Any]) -> list[str]:
                 scaled + duration(row["seconds"]) if row["finished"] else "not finished",
                 f"{'' if row['finished'] else '> '}{row['time_ratio']:.3g}",
                 duration(row["compile_seconds"]),
-                f"{'' if row['finished'] else '> '}{row['field_evaluations']}",
+                f"{'' if row['finished'] else '> '}{_count(row['field_evaluations'])}",
                 _error(row["weight_error"]),
                 _error(row["loss_error"]),
             )
@@ -41,6 +41,7 @@ def _case(case: dict[str, Any]) -> list[str]:
     lines = [
         f"{case['name']} ({case['source']}), errors at t = {times}",
         *aligned(rows),
+        *(["errors are those of w/|w|, and relative ones of ln(loss)"] if case["relative"] else []),
         f"errors are taken to the engine at {reference['setting']}"
         + (
             f"; {reference['independent']} differs from it by "
@@ -55,7 +56,7 @@ def _case(case: dict[str, Any]) -> list[str]:
         if not row["whole"]:
             lines.append(
                 f"~ {what}: measured on {row['measured_evaluations']} of "
-                f"{row['field_evaluations']} steps, and scaled to the whole"
+                f"{_count(row['field_evaluations'])} steps, and scaled to the whole"
             )
         if not row["finished"]:
             lines.append(f"{what}: not finished in {duration(row['seconds'])}: {row['note']}")
@@ -123,13 +124,17 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Seconds in words."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
+    for unit, size in (("years", 3.156e7), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2.0 * size:
             return f"{seconds / size:.3g} {unit}"
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e6:.3g} us"
+
+
+def _count(count: int) -> str:
+    return str(count) if count < 10**9 else f"{count:.2g}"
 
 
 def _error(error: float | None) -> str:

@@ -13,7 +13,7 @@ from ..errors import PolarflowError
 from ..flow import Problem, Trajectory
 from ..flow.smooth._residual import Residual
 from ..losses import Exponential
-from ..networks import Activation, Network, SmoothTwoLayer, TwoLayer
+from ..networks import Activation, BlockState, Network, SmoothTwoLayer, TwoLayer
 from ..networks._blocks import part_of
 from ..networks._evaluate import jax64, outputs_of
 
@@ -21,20 +21,11 @@ LONGEST = 0.1
 """A step scaled by the loss is shortened to this part of the norm of all weights."""
 
 
-class Iteration:
-    """One problem's gradient descent in ordinary coordinates.
+class Ordinary:
+    """A problem in ordinary coordinates: one array of weights `(rows, size)` a group of blocks."""
 
-    Weights are one array `(rows, size)` for each group of equal blocks.
-
-    **Arguments:**
-
-    - `problem`: what is descended.
-    - `step`: eta.
-    - `by_loss`: divide the step by the loss.
-    """
-
-    def __init__(self, problem: Problem, step: float, by_loss: bool) -> None:
-        self.problem, self.step, self.by_loss = problem, step, by_loss
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         self.network = smooth_form(problem.network)
         self.groups = self.network.groups(problem.data.dimension)
         self.residual = Residual(problem.loss, problem.data.y, self.network.outputs)
@@ -67,13 +58,13 @@ class Iteration:
         log_r, unit = self.residual.direct(h)
         return h, log_r, pull(unit)[0]
 
-    def iterate(self, state: tuple[Any, Any]) -> tuple[Any, Any]:
-        """The weights and ln of the time after one step."""
+    def descended(self, state: tuple[Any, Any], step: float, by_loss: bool) -> tuple[Any, Any]:
+        """The weights and ln of the time after one step, divided by the loss or not."""
         jnp = jax64().numpy
         weights, log_time = state
         h, log_r, slope = self.gradient(weights)
-        log_step = jnp.log(self.step)
-        if self.by_loss:
+        log_step = jnp.log(step)
+        if by_loss:
             log_step = log_step - self.log_loss(h)
             moved = log_step + log_r + 0.5 * jnp.log(sum(jnp.sum(s * s) for s in slope))
             size = 0.5 * jnp.log(sum(jnp.sum(w * w) for w in weights))
@@ -87,6 +78,11 @@ class Iteration:
         jnp = jax64().numpy
         h, log_r, slope = self.gradient(weights)
         return h, log_r + 0.5 * jnp.log(sum(jnp.sum(s * s) for s in slope))
+
+    def state(self, weights: list[ndarray]) -> BlockState:
+        """The same in polar form."""
+        parts = [part_of(np.asarray(w)) for w in weights]
+        return self.network.join(parts, self.problem.data.dimension)
 
 
 def smooth_form(network: TwoLayer | Network) -> Network:
@@ -108,10 +104,13 @@ def descend(
     """
     begin = perf_counter()
     jax = jax64()
-    own = Iteration(problem, step, by_loss)
+    own = Ordinary(problem)
 
     def repeat(state: Any, times: Any) -> Any:
-        return jax.lax.fori_loop(0, times, lambda _, at: own.iterate(at), state)
+        def once(_: Any, at: Any) -> Any:
+            return own.descended(at, step, by_loss)
+
+        return jax.lax.fori_loop(0, times, once, state)
 
     state = ([jax.numpy.asarray(w) for w in own.start], jax.numpy.asarray(-np.inf))
     advance = jax.jit(repeat).lower(state, 1).compile()
@@ -133,13 +132,12 @@ def descend(
 
 
 def _trajectory(
-    own: Iteration, records: list[tuple[list[ndarray], float, ndarray, float]], time: ndarray | None
+    own: Ordinary, records: list[tuple[list[ndarray], float, ndarray, float]], time: ndarray | None
 ) -> Trajectory:
     problem = own.problem
-    dimension = problem.data.dimension
     with np.errstate(all="ignore"):
         log_time = np.array([each[1] for each in records]) if time is None else np.log(time)
-        states = [own.network.join([part_of(w) for w in each[0]], dimension) for each in records]
+        states = [own.state(each[0]) for each in records]
         prediction = np.array([each[2] for each in records])
         if own.network.outputs == 1:
             prediction = prediction[:, :, 0]

@@ -24,24 +24,24 @@ class Setting:
 
     seed: int
 
-    def problem(self) -> "Problem":
-        """The problem."""
+    def problem(self, seed: int) -> "Problem":
+        """The problem for one seed."""
         from ...data import Data
         from ...flow import problem
         from ...losses import Exponential
         from ...networks import Activation, Deep, gaussian
 
-        rng = np.random.default_rng([self.seed, 3])
+        rng = np.random.default_rng([seed, 3])
         x = rng.standard_normal((EXAMPLES, DIMENSION))
         y = np.sign(x @ rng.standard_normal(DIMENSION))
         network = Deep((WIDTH, WIDTH), (Activation("linear"),) * 2)
-        initial = gaussian(network, DIMENSION, scale=0.3, seed=self.seed)
+        initial = gaussian(network, DIMENSION, scale=0.3, seed=seed)
         return problem(Data(x, y, name="a hyperplane"), network, initial, loss=Exponential("mean"))
 
     def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
         from ... import Stop, gradient_flow
 
-        problem = self.problem()
+        problem = self.problem(self.seed)
         stop = Stop(log_loss=LOG_LOSS)
         solution = gradient_flow(problem, stop=stop, rtol=1e-8, points=200, progress=progress)
         if solution.status == "interrupted":
