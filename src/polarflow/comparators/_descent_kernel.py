@@ -8,7 +8,7 @@ asked for.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numba import from_dtype, njit, types
 BLOCK = 512
 """Neurons handled together: a block's weights, activations and gradients stay in the first cache,
 so that a step reads and writes the memory of a wide network once."""
+BLOCKS, PRODUCTS, GRAM = 0, 1, 2
 SMALL = 8
 """From so many examples and so many numbers in each on, matrix products are quicker."""
 
@@ -89,43 +90,6 @@ def _predict_block(x, slope, a, w, z, h, first, last):
 
 
 @_loop
-def _by_blocks(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
-    """Step `a` (m,) and `w` (d, m) in place; fill the records; return how many were filled.
-
-    One step is w_j += step a_j D_j and a_j += step <D_j, w_j> with
-    D_j = kappa sum_k (y_k - h_k) s'(<w_j, x_k>) x_k; the second is sum_k r_k s(<w_j, x_k>) because
-    s is homogeneous. Both right-hand sides are taken before the step. `record` is increasing and
-    not empty. The loop ends early, with fewer records, at a prediction that is not finite.
-    """
-    n, d = x.shape
-    m = a.shape[0]
-    z = np.empty((n, m), x.dtype)
-    change = np.empty(BLOCK, x.dtype)
-    h = np.empty(n, x.dtype)
-    r = np.zeros(n, x.dtype)
-    filled = 0
-    iteration = 0
-    while True:
-        h[:] = x.dtype.type(0.0)
-        for first in range(0, m, BLOCK):
-            last = min(first + BLOCK, m)
-            aj = a[first:last]
-            if iteration > 0:
-                _step_block(x, slope, r, aj, w, z, change, first, last)
-            _predict_block(x, slope, aj, w, z, h, first, last)
-        if iteration == record[filled]:
-            record_a[filled] = a
-            record_w[filled] = w
-            record_h[filled] = h
-            filled += 1
-            if filled == record.shape[0] or not np.isfinite(h.sum()):
-                return filled
-        for k in range(n):
-            r[k] = step * kappa * (y[k] - h[k])
-        iteration += 1
-
-
-@_loop
 def _predict(z, a, slope, h):
     """h_k = sum_j a_j s(z_kj)."""
     zero = z.dtype.type(0.0)
@@ -164,83 +128,71 @@ def _add(target, source):
 
 
 @_loop
-def _by_products(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
-    """The same with two matrix products, z = xw and w += x'f, f_kj = step r_k s'(z_kj) a_j."""
+def _descend(form, x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
+    """Step `a` (m,) and `w` (d, m) in place; fill the records; return how many were filled.
+
+    One step is w_j += step a_j D_j and a_j += step <D_j, w_j> with
+    D_j = kappa sum_k (y_k - h_k) s'(<w_j, x_k>) x_k; the second is sum_k r_k s(<w_j, x_k>) because
+    s is homogeneous. Both right-hand sides are taken before the step. With the matrix of forces
+    f_kj = step r_k s'(z_kj) a_j it is w += x'f and z = xw (`PRODUCTS`), or in the coordinates
+    z = xw alone z += (xx')f, and w = w(0) + x' (sum of f) at records (`GRAM`). `record` is
+    increasing and not empty. The loop ends early, with fewer records, at a prediction that is not
+    finite.
+    """
     n, d = x.shape
     m = a.shape[0]
+    rows = 0 if form == BLOCKS else n
     turned = x.T.copy()
-    z = np.empty((n, m), x.dtype)
-    force = np.empty((n, m), x.dtype)
-    gradient = np.empty((d, m), x.dtype)
-    change = np.empty(m, x.dtype)
-    h = np.empty(n, x.dtype)
-    r = np.zeros(n, x.dtype)
-    filled = 0
-    iteration = 0
-    while True:
-        np.dot(x, w, z)
-        _predict(z, a, slope, h)
-        if iteration == record[filled]:
-            record_a[filled] = a
-            record_w[filled] = w
-            record_h[filled] = h
-            filled += 1
-            if filled == record.shape[0] or not np.isfinite(h.sum()):
-                return filled
-        for k in range(n):
-            r[k] = step * kappa * (y[k] - h[k])
-        _forces(z, a, slope, r, force, change)
-        np.dot(turned, force, gradient)
-        _add(w, gradient)
-        for j in range(m):
-            a[j] += change[j]
-        iteration += 1
-
-
-@_loop
-def _by_gram(x, y, kappa, slope, step, a, w, record, record_a, record_w, record_h):
-    """The same in the coordinates z = xw: z += (xx')f, and w = w(0) + x' (sum of f) at records."""
-    n = x.shape[0]
-    m = a.shape[0]
-    turned = x.T.copy()
-    gram = np.dot(x, turned)
+    matrix = np.dot(x, turned) if form == GRAM else turned
     z = np.dot(x, w)
-    moved = np.zeros((n, m), x.dtype)
-    force = np.empty((n, m), x.dtype)
-    motion = np.empty((n, m), x.dtype)
-    change = np.empty(m, x.dtype)
+    target = z if form == GRAM else w
+    force = np.zeros((rows, m), x.dtype)
+    moved = np.zeros((rows, m), x.dtype)
+    motion = np.empty((0 if form == BLOCKS else matrix.shape[0], m), x.dtype)
+    change = np.empty(max(m, BLOCK), x.dtype)
     h = np.empty(n, x.dtype)
     r = np.zeros(n, x.dtype)
     filled = 0
     iteration = 0
     while True:
-        _predict(z, a, slope, h)
+        if form == BLOCKS:
+            h[:] = x.dtype.type(0.0)
+            for first in range(0, m, BLOCK):
+                last = min(first + BLOCK, m)
+                aj = a[first:last]
+                if iteration > 0:
+                    _step_block(x, slope, r, aj, w, z, change, first, last)
+                _predict_block(x, slope, aj, w, z, h, first, last)
+        else:
+            if iteration > 0:
+                _forces(z, a, slope, r, force, change)
+                np.dot(matrix, force, motion)
+                _add(target, motion)
+                for j in range(m):
+                    a[j] += change[j]
+            if form == PRODUCTS:
+                np.dot(x, w, z)
+            else:
+                _add(moved, force)
+            _predict(z, a, slope, h)
         if iteration == record[filled]:
             record_a[filled] = a
-            record_w[filled] = w + np.dot(turned, moved)
+            record_w[filled] = w + np.dot(turned, moved) if form == GRAM else w
             record_h[filled] = h
             filled += 1
             if filled == record.shape[0] or not np.isfinite(h.sum()):
                 return filled
         for k in range(n):
             r[k] = step * kappa * (y[k] - h[k])
-        _forces(z, a, slope, r, force, change)
-        np.dot(gram, force, motion)
-        _add(z, motion)
-        _add(moved, force)
-        for j in range(m):
-            a[j] += change[j]
         iteration += 1
 
 
 @cache
 def loop(form: str, dtype: np.dtype[Any]) -> Callable[..., int]:
     """The compiled loop of a form, `"blocks"`, `"products"` or `"gram"`, in a precision."""
-    chosen = {"blocks": _by_blocks, "products": _by_products, "gram": _by_gram}[form]
     number = from_dtype(dtype)
     vector, matrix = types.Array(number, 1, "C"), types.Array(number, 2, "C")
     stack, index = types.Array(number, 3, "C"), types.Array(types.int64, 1, "C")
-    chosen.compile(
-        (matrix, vector, number, number, number, vector, matrix, index, matrix, stack, matrix)
-    )
-    return chosen
+    numbers = (types.int64, matrix, vector, number, number, number)
+    _descend.compile((*numbers, vector, matrix, index, matrix, stack, matrix))
+    return partial(_descend, {"blocks": BLOCKS, "products": PRODUCTS, "gram": GRAM}[form])

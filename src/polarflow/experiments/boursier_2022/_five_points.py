@@ -13,6 +13,7 @@ from .._measure import (
     planar_ncf_maxima,
     unit_hidden,
 )
+from ._claims import intermediate_saddle, loss_has_not_moved, zero_loss
 from ._setting import FINER, Evidence, Setting
 
 ALIGNED, SADDLE, GROWTH, END = 15000, 94000, 150000, 300000
@@ -59,14 +60,7 @@ def _grown(e: Evidence, first: int, last: int) -> np.ndarray:
 
 def still_at_the_origin(e: Evidence) -> Claim:
     """Figure 4(b): alignment is early, before anything is fitted."""
-    return Claim(
-        name="early",
-        statement=f"At iteration {ALIGNED} the loss has not moved: 1 - L/L(0).",
-        measured=1.0 - e.loss(ALIGNED) / e.loss(0),
-        bound=0.01,
-        relation="<=",
-        reason="A hundredth of the axis of figure 4(f).",
-    )
+    return loss_has_not_moved(e, ALIGNED, "4(f)")
 
 
 def aligned_early(e: Evidence) -> Claim:
@@ -105,23 +99,7 @@ def two_groups(e: Evidence) -> Claim:
 
 def at_the_saddle(e: Evidence) -> Claim:
     """Figure 4(c): the intermediate saddle."""
-    step, time = e.setting.step, SADDLE * e.setting.step
-    around = [
-        (s.time_enter / step, s.time_leave / step)
-        for s in e.solution.saddles[1:]
-        if s.time_leave is not None and s.time_enter <= time <= s.time_leave
-    ]
-    return Claim(
-        name="intermediate-saddle",
-        statement=(
-            f"Iteration {SADDLE} lies in a visit to a saddle that is neither the origin nor the "
-            "end: the iterations of entering and leaving it."
-        ),
-        measured=SADDLE,
-        bound=around[0] if around else (float("nan"), float("nan")),
-        relation="in",
-        reason="Visits are found by the relative norm of the gradient, without this iteration.",
-    )
+    return intermediate_saddle(e, SADDLE)
 
 
 def turns_before_the_saddle(e: Evidence) -> Claim:
@@ -158,14 +136,7 @@ def turns_after_the_saddle(e: Evidence) -> Claim:
 
 def loss_at_zero(e: Evidence) -> Claim:
     """Figure 4(e): zero training loss."""
-    return Claim(
-        name="zero-loss-on-the-axis",
-        statement=f"At iteration {END} the loss is zero on the axis of figure 4(f): L/L(0).",
-        measured=e.loss(END) / e.loss(0),
-        bound=0.01,
-        relation="<=",
-        reason="A hundredth of the axis.",
-    )
+    return zero_loss(e, END, "4(f)")
 
 
 def sparse_kinks(e: Evidence) -> Claim:

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._base import Claim, Deviation
 from .._measure import angles_to, log_hidden, macroscopic
+from ._claims import intermediate_saddle, loss_has_not_moved, zero_loss
 from ._high_dimension import ALIGNED, END, FIRST_GROWN, RTOL, SADDLE, Evidence
 
 
@@ -27,14 +28,7 @@ def _spread(e: Evidence, iteration: int) -> float:
 
 def early(e: Evidence) -> Claim:
     """Figure 6(b): the end of the alignment phase is before anything is fitted."""
-    return Claim(
-        name="early",
-        statement=f"At iteration {ALIGNED} the loss has not moved: 1 - L/L(0).",
-        measured=1.0 - e.loss(ALIGNED) / e.loss(0),
-        bound=0.01,
-        relation="<=",
-        reason="A hundredth of the axis of figure 7(a).",
-    )
+    return loss_has_not_moved(e, ALIGNED, "7(a)")
 
 
 def aligned(e: Evidence) -> Claim:
@@ -167,35 +161,12 @@ def not_two_directions(e: Evidence) -> Claim:
 
 def saddle(e: Evidence) -> Claim:
     """Figure 7(a): an intermediate saddle around iteration 75 000."""
-    time = SADDLE * e.step
-    around = [
-        (visit.time_enter / e.step, visit.time_leave / e.step)
-        for visit in e.solution.saddles[1:]
-        if visit.time_leave is not None and visit.time_enter <= time <= visit.time_leave
-    ]
-    return Claim(
-        name="intermediate-saddle",
-        statement=(
-            f"Iteration {SADDLE} lies in a visit to a saddle that is neither the origin nor the "
-            "end: the iterations of entering and leaving it."
-        ),
-        measured=SADDLE,
-        bound=around[0] if around else (float("nan"), float("nan")),
-        relation="in",
-        reason="The paper's iteration.",
-    )
+    return intermediate_saddle(e, SADDLE)
 
 
 def loss_vanishes(e: Evidence) -> Claim:
     """Figure 7(a): the training loss converges to 0."""
-    return Claim(
-        name="zero-loss",
-        statement=f"At iteration {END} the loss is 0 on the figure's axis: L/L(0).",
-        measured=e.loss(END) / e.loss(0),
-        bound=0.01,
-        relation="<=",
-        reason="A hundredth of the axis of figure 7(a).",
-    )
+    return zero_loss(e, END, "7(a)")
 
 
 def loss_falls(e: Evidence) -> Claim:
