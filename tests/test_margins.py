@@ -18,6 +18,7 @@ class Line:
     weights: Any
     log_scale: float = 0.0
     length: float = 1.0
+    rtol: float = 1e-10
 
     def states(self, offsets: np.ndarray) -> list[float]:
         assert np.all(np.diff(offsets) > 0)

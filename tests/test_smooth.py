@@ -122,6 +122,9 @@ def test_krylov_iteration_follows_the_same_flow_as_a_dense_jacobian(monkeypatch)
     problem = pf.problem(pf.Data(x, np.abs(rng.standard_normal(6))), network, initial)
     stop = pf.Stop(time=20.0)
     dense = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
+    monkeypatch.setattr(_engine, "COLLOCATED", 3)
+    by_steps = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
+    assert np.allclose(by_steps.final.weights(), dense.final.weights(), rtol=0.0, atol=1e-6)
     for module in (_engine, _stepper):
         monkeypatch.setattr(module, "DENSE", 3)
     krylov = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
@@ -147,8 +150,9 @@ def test_squared_relu_layers_keep_their_symmetries():
     assert np.allclose(other.final.weights()[0], base.final.weights()[0][order] @ q, atol=1e-6)
 
 
+@pytest.mark.parametrize("log_loss", [-1e4, -1e10])
 @pytest.mark.parametrize("loss", [Logistic("sum"), Exponential("mean")])
-def test_late_phase_keeps_its_identities(loss):
+def test_late_phase_keeps_its_identities(loss, log_loss):
     """Two orthogonal inputs, a scalar chain for each coordinate: ln of the loss against time.
 
     With h_k = w_k^2, w_k' = 2 w_k q_k and z = w^2, z' = 4 z q: for the exponential loss alone
@@ -158,18 +162,137 @@ def test_late_phase_keeps_its_identities(loss):
     network = Diagonal(2)
     initial = block_state(np.zeros(2), np.tile([1.0, 0.0], (2, 1)))
     problem = pf.problem(data, network, initial, loss=loss)
-    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e4), rtol=1e-9)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=log_loss), rtol=1e-9)
     z = float(np.exp(2 * flow.final.log_norm[0, 0]))
     assert flow.final.prediction[0] == pytest.approx(np.full(2, z), rel=1e-7)
     factor = loss.factor(2)
-    assert z - np.log(2 * factor) == pytest.approx(1e4, rel=1e-7)
+    assert z - np.log(2 * factor) == pytest.approx(-log_loss, rel=1e-7)
     # t ~ e^z / (4 z factor) (1 + 1/z + 2/z^2 + ...)
     series = np.log1p(1 / z + 2 / z**2 + 6 / z**3)
     expected = z - np.log(4 * z * factor) + series
     assert flow.final.log_time[0] - expected == pytest.approx(0.0, abs=1e-7 * z)
     assert flow.final.log_time[0] + flow.final.log_loss[0] == pytest.approx(
-        expected - z + np.log(2 * factor), abs=1e-6
+        expected - z + np.log(2 * factor), abs=1e-6 - 1e-14 * log_loss
     )
+    assert flow.work.field_evaluations < 400
+
+
+def separable(seed: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of classes about distant means, and their numbers."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(9) % outputs
+    mean = 3.0 * np.linalg.qr(rng.standard_normal((3, 3)))[0][:outputs]
+    return rng.standard_normal((9, 3)) + mean[label], label
+
+
+@pytest.mark.parametrize("kind", ["deep", "squared_relu", "softmax"])
+def test_few_evaluations_to_a_loss_of_e_to_the_minus_1e6(kind):
+    """From a small start, with margins that never fall beyond the tolerance."""
+    x, label = separable(1, 3 if kind == "softmax" else 2)
+    data, loss = pf.Data(x, 2.0 * label - 1.0), Logistic("sum")
+    network: pf.networks.Network = Deep((4, 4), (LINEAR, LINEAR))
+    if kind == "squared_relu":
+        network = SquaredRelu(6, (1.0, -1.0) * 3)
+    if kind == "softmax":
+        network = Deep((4, 4), (LINEAR, LINEAR), outputs=3)
+        data, loss = pf.Data(x, np.eye(3)[label]), pf.CrossEntropy("sum")
+    initial = gaussian(network, 3, log10_scale=-2, seed=2)
+    problem = pf.problem(data, network, initial, loss=loss)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e6))
+    assert flow.status == "ok"
+    assert flow.final.log_loss[0] == pytest.approx(-1e6, rel=1e-12)
+    assert flow.work.field_evaluations < 2500
+    assert flow.late is not None and flow.late.smoothed_margin_drop < 1e-7
+    # l' = -|grad l|^2, and ln t grows with -ln l but for a slower term: t |grad l|^2 / l -> 1.
+    assert flow.final.log_time[0] + 2 * flow.final.log_grad_norm[0] - flow.final.log_loss[
+        0
+    ] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_two_classes_of_a_deep_network_are_a_logistic_loss():
+    """h = (alpha, -alpha) w x: with alpha = s/2, w = s/sqrt 2 one has z = s^2/sqrt 2 for x = 1.
+
+    z' = |grad z|^2 q = (2 w^2 + 4 alpha^2) q = 2 s^2 q = 2 sqrt 2 q z, q = 1/(1 + e^z), so that
+    2 sqrt 2 t = Ei(z) + ln z, from the start on.
+    """
+    network = Deep((1,), (LINEAR,), outputs=2)
+    direction = np.array([[2**-0.5, 0.5, -0.5]])
+    data = pf.Data(np.array([[1.0]]), np.array([[1.0, 0.0]]))
+    initial = block_state(np.array([-20.0]), direction)
+    problem = pf.problem(data, network, initial, loss=pf.CrossEntropy("sum"))
+    for log_loss in (-1.0, -1e10):
+        flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=log_loss), rtol=1e-9)
+        h = flow.final.prediction[0, 0]
+        z, start = float(h[0] - h[1]), float(np.exp(-40.0) * 2**-0.5)
+        with mpmath.workdps(40):
+            total = mpmath.ei(z) + mpmath.log(z) - mpmath.ei(start) - mpmath.log(start)
+            expected = float(mpmath.log(total / mpmath.sqrt(8)) + mpmath.mpf(log_loss))
+        found = flow.final.log_time[0] + flow.final.log_loss[0]
+        assert found == pytest.approx(expected, abs=1e-7 - 2e-14 * log_loss)
+
+
+def test_a_deep_linear_network_ends_in_the_hard_margin_direction():
+    """To 1e-9 at a loss of e^-1e10; the direction is found by bounded minimisation of the dual."""
+    from scipy.optimize import minimize
+
+    x, label = separable(3, 2)
+    y = 2.0 * label - 1.0
+    signed = y[:, None] * x
+    gram = signed @ signed.T
+    dual = minimize(
+        lambda c: (0.5 * c @ gram @ c - c.sum(), gram @ c - 1.0), np.ones(len(y)), jac=True,
+        bounds=[(0, None)] * len(y), method="L-BFGS-B",
+        options={"ftol": 1e-30, "gtol": 1e-14, "maxiter": 100000},
+    )  # fmt: skip
+    network = Deep((3, 3), (LINEAR, LINEAR))
+    initial = gaussian(network, 3, log10_scale=-2, seed=2)
+    problem = pf.problem(pf.Data(x, y), network, initial, loss=Logistic("mean"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e10))
+    first, second, last = network.matrices(flow.final.direction[0, 0], 3)
+    found, best = (last @ second @ first)[0], signed.T @ dual.x
+    assert np.linalg.norm(found / np.linalg.norm(found) - best / np.linalg.norm(best)) < 1e-8
+    assert flow.work.field_evaluations < 2500
+
+
+def test_bends_are_located(monkeypatch):
+    """max(0, z)^2 bends at z = 0: long steps agree with short ones of another method."""
+    from polarflow.flow.smooth import _engine
+
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    network = SquaredRelu(6, (1.0, -1.0) * 3)
+    problem = pf.problem(pf.Data(x, y), network, gaussian(network, 3, scale=0.3, seed=5))
+    stop = pf.Stop(time=40.0)
+    errors, work = [], []
+    monkeypatch.setattr(_engine, "COLLOCATED", 0)
+    exact = pf.gradient_flow(problem, stop=stop, rtol=1e-11)
+    monkeypatch.setattr(_engine, "COLLOCATED", 1000)
+    signs = [np.sign(x @ v.T) for v in exact.trajectory.direction]
+    assert np.abs(np.diff(signs, axis=0)).sum() > 10  # each counts two
+    for rtol in (1e-6, 1e-8, 1e-10):
+        flow = pf.gradient_flow(problem, stop=stop, rtol=rtol)
+        errors.append(np.abs(flow.final.weights() - exact.final.weights()).max())
+        work.append(flow.work.field_evaluations)
+    assert errors[0] < 1e-6 and errors[1] < 1e-8 and errors[2] < 1e-9
+    assert work[2] < 3 * work[0] and work[2] < exact.work.field_evaluations / 2
+
+
+@pytest.mark.parametrize("loss", [Logistic("sum"), Exponential("mean")])
+def test_a_loss_that_can_not_be_reached_is_told(loss):
+    """Only positive units, labels of both signs: the loss tends to a number above zero."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((5, 2)), np.array([1.0, -1.0, 1.0, -1.0, -1.0])
+    network = SquaredRelu(10)
+    initial = gaussian(network, 2, log10_scale=-1, seed=2)
+    problem = pf.problem(pf.Data(x, y), network, initial, loss=loss)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e3))
+    assert flow.status == "at_rest"
+    assert "can't be reached" in flow.message
+    assert flow.work.field_evaluations < 10_000
+    # Another loss that is to be reached first does end the run.
+    above = flow.final.log_loss[0] + 1e-9
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=above))
+    assert (flow.status, flow.stop_reason) == ("ok", "log_loss")
 
 
 SPEC = """

@@ -10,12 +10,12 @@ import numpy as np
 from numpy import ndarray
 
 from ..losses import MarginLoss
-from ..networks import TwoLayer
+from ..networks import Network, TwoLayer
 from ._engine import Engine, Halt, Window
 from ._path import PathMeter
 from ._problem import Problem
 from ._record import AT_REST, FlowRecord
-from ._snapshot import Bracket, Moment, Snapshot, memory, reach, snapshot, snapshots
+from ._snapshot import NEVER, Bracket, Moment, Snapshot, memory, reach, snapshot, snapshots
 from ._stop import Stop
 from ._visits import Visits
 
@@ -67,10 +67,15 @@ class _Run:
         self.samples = max(1, min(8, self.most // 40))
         self.visits = Visits(record.stop.max_saddles)
         self.reported = 0.0
-        self.neurons = isinstance(record.problem.network, TwoLayer)
+        network = record.problem.network
+        self.neurons = isinstance(network, TwoLayer)
+        self.layered = isinstance(network, Network) and any(
+            group.layered for group in network.groups(record.problem.data.dimension)
+        )
         stop = record.stop
         self.end, self.end_name = stop.end()
         self.lowest, self.lowest_name = stop.lowest_loss()
+        self.only_loss = self.end == NEVER and stop.grad_norm is None and not self.wanted
         self.rest = -np.inf if stop.grad_norm is None else float(np.log(stop.grad_norm))
         #: The largest gradient met, the yardstick of small ones.
         self.steepest = first.log_grad_norm
@@ -118,6 +123,24 @@ class _Run:
             and self.first_rate + at.log_time >= np.log(1e3)
         )
 
+    def at_floor(self, at: Snapshot) -> bool:
+        """Whether the loss has come to where it ends, though weights may go on.
+
+        Some examples are fitted for ever better and others can't be: norms grow like ln t, and
+        the loss tends to a number. In as much time again as has passed it would fall by less than
+        1e-12 of itself, and no block grows at 1e-10 of the rate that it could have under the
+        residual: one that leaves a saddle grows faster. That is all only where blocks don't hold
+        smaller parts, and matters only where nothing but the loss ends the run.
+        """
+        if not self.only_loss or self.layered:
+            return False
+        fall = 2.0 * at.log_grad_norm + at.log_time - at.log_loss
+        return (
+            fall <= np.log(1e-12)
+            and at.log_escape <= at.log_rate + np.log(1e-10)
+            and self.first_rate + at.log_time >= np.log(1e3)
+        )
+
     def add(self, at: Snapshot) -> None:
         """Keep a snapshot; when there are too many, those are kept that lie evenly on the path."""
         kept = self.record.snapshots
@@ -159,6 +182,14 @@ class _Run:
         target = min([*self.wanted[:1], self.end], key=lambda moment: moment.log_time)
         if self.at_rest(start) or target.log_time < _DAWN:
             self.stay(start, target)
+            return
+        if self.at_floor(start):
+            self.halt(
+                "at_rest",
+                f"The loss has come to its end, {start.loss:.6g}, at time {start.time:.6g}: it "
+                "falls by less than 1e-12 of itself in as much time again, no block grows, and the "
+                "stop that was asked for can't be reached.",
+            )
             return
         window = engine.advance(start.state, target.log_time)
         if not np.isfinite(window.length):

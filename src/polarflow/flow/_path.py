@@ -12,7 +12,8 @@ from numpy import ndarray
 from ..networks import BlockState
 from ._engine import Engine, State, Window
 
-#: What the extrapolated length of one piece may be off by, relative to it and absolutely.
+#: What the extrapolated length of one piece may be off by, relative to it and absolutely; the
+#: second is at least a tenth of the tolerance.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-11
 #: A piece that is straight to this is not halved.
 _STRAIGHT = 1e-5
@@ -46,6 +47,8 @@ class PathMeter:
 
     def __init__(self, engine: Engine[Any], state: State) -> None:
         self.engine = engine
+        #: The states are not known better than that.
+        self._noise = max(_ABSOLUTE, 0.1 * engine.rtol)
         self.length = 0.0
         self.error = 0.0
         self._last = unit_vector(engine.blocks(state))
@@ -72,7 +75,7 @@ class PathMeter:
                 change = abs(fine - coarse)
                 # A bend may hide from three lengths that happen to agree.
                 curved = chords[2] - chords[0] > _STRAIGHT * fine and depth < 2
-                rough = change > _RELATIVE * fine + _ABSOLUTE and depth < _DEEPEST
+                rough = change > _RELATIVE * fine + self._noise and depth < _DEEPEST
                 if curved or rough:
                     middle = inner[3 * k + 1]
                     rest += [(i, a, middle, depth + 1), (i, middle, b, depth + 1)]

@@ -13,6 +13,7 @@ from ._engine import Engine, Measure, State, Window
 _SIZES = ("log_residual", "log_loss", "log_grad_norm", "log_rate", "log_escape")
 #: Logarithms beyond this are as good as infinite to a root-finder.
 _FAR = 700.0
+_LAST = 1e300
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class Bracket:
         from scipy.optimize import brentq
 
         def at(offset: float) -> float:
-            return float(np.clip(value(self.snapshot(offset)), -_FAR, _FAR))
+            # Root-finders do best with functions that are nearly straight over many decades.
+            return float(np.arcsinh(np.clip(value(self.snapshot(offset)), -_LAST, _LAST)))
 
         low, high = self.low, self.high
         if at(high) == 0.0:

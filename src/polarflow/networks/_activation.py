@@ -56,6 +56,19 @@ class Activation:
         """Whether the derivative jumps at zero."""
         return self.power == 1.0 and self.name not in ("linear", "polynomial")
 
+    @property
+    def pieces(self) -> bool:
+        """Whether it is one polynomial on each side of zero, with a continuous derivative."""
+        return (
+            self.name in ("leaky_relu", "relu_power")
+            and self.power > 1.0
+            and self.power == round(self.power)
+        )
+
+    def piece(self, z: Any, side: Any) -> Any:
+        """The polynomial of a side, 1 where z > 0 is meant and 0 elsewhere, whatever z is."""
+        return (side + (1.0 - side) * self.slope ** int(self.power)) * z ** int(self.power)
+
     def smoothed(self, width: float) -> "Activation":
         """The same with its kink, if it has one, rounded off over a width."""
         return replace(self, smoothing=width) if self.kinks else self

@@ -38,6 +38,11 @@ class Group:
     - `layers`: the number of weights of each trained layer, in the order of a block's weights, and
       the order k_i in which the block is homogeneous in that layer alone; empty where it has no
       such layers. |W_i|^2/k_i - |W_{i+1}|^2/k_{i+1} never changes along a gradient flow.
+    - `pieces`: `apply` with activations' polynomials of given sides, a fourth argument of zeros
+      and ones `(b,)`, and the numbers `(b,)` whose signs the sides are. Within its sides it is as
+      smooth as without them, and equal to `apply`.
+    - `bends`: how many numbers have sides for each example, b = n * bends; 0 where there are no
+      such activations, and `pieces` isn't used.
     """
 
     rows: int
@@ -48,6 +53,8 @@ class Group:
     kinks: bool = False
     layered: bool = False
     layers: tuple[tuple[int, float], ...] = ()
+    pieces: Callable[[Any, Any, Any, Any], tuple[Any, Any]] | None = None
+    bends: int = 0
 
 
 class Network(ABC):

@@ -1,6 +1,6 @@
 """Deep networks: one block, whose order counts the trained layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar, Literal
@@ -40,7 +40,7 @@ def cut(weights: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
     return parts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Chain:
     """A deep network as a function of its trained weights and its frozen ones."""
 
@@ -49,6 +49,26 @@ class _Chain:
     activations: tuple[Activation, ...]
 
     def __call__(self, weights: Any, constant: Any, x: Any) -> Any:
+        return self._follow(weights, constant, x, lambda i, z: self.activations[i](z))
+
+    def pieces(self, weights: Any, constant: Any, x: Any, side: Any) -> tuple[Any, Any]:
+        """The same with the activations' polynomials of given sides, layer by layer."""
+        import jax.numpy as jnp
+
+        met: list[Any] = []
+
+        def piece(i: int, z: Any) -> Any:
+            if not self.activations[i].pieces:
+                return self.activations[i](z)
+            start = sum(each.size for each in met)
+            met.append(z.ravel())
+            return self.activations[i].piece(z, side[start : start + z.size].reshape(z.shape))
+
+        return self._follow(weights, constant, x, piece), jnp.concatenate(met)
+
+    def _follow(
+        self, weights: Any, constant: Any, x: Any, activate: Callable[[int, Any], Any]
+    ) -> Any:
         trained = [s for i, s in enumerate(self.shapes) if i not in self.frozen]
         kept = [self.shapes[i] for i in self.frozen]
         own, fixed = iter(cut(weights, trained)), iter(cut(constant, kept))
@@ -56,7 +76,7 @@ class _Chain:
         for i in range(len(self.shapes)):
             h = h @ next(fixed if i in self.frozen else own).T
             if i < len(self.activations):
-                h = self.activations[i](h)
+                h = activate(i, h)
         return h.sum(axis=1, keepdims=True) if len(self.shapes) == len(self.activations) else h
 
 
@@ -139,7 +159,12 @@ class Deep(Network):
         orders = layer_orders(self.activations, len(shapes))
         layers = [(a * b, k) for (a, b), k in zip(shapes, orders, strict=True)]
         trained = tuple(layer for i, layer in enumerate(layers) if i not in frozen)
-        return (Group(1, size, self.order, apply, constant[None, :], kinks, True, trained),)
+        bent = zip(self.widths, self.activations, strict=True)
+        bends = sum(width for width, activation in bent if activation.pieces)
+        return (
+            Group(1, size, self.order, apply, constant[None, :], kinks, True, trained,
+                  apply.pieces, bends),
+        )  # fmt: skip
 
     def matrices(self, weights: ndarray, dimension: int) -> list[ndarray]:
         """All matrices from a flat vector of the trained ones."""

@@ -25,6 +25,11 @@ def _squared_relu(u: Any, sign: Any, x: Any) -> Any:
     return (sign[0] * jnp.where(z > 0.0, z, 0.0) ** 2)[:, None]
 
 
+def _squared_relu_pieces(u: Any, sign: Any, x: Any, side: Any) -> tuple[Any, Any]:
+    z = x @ u
+    return (sign[0] * side * z**2)[:, None], z
+
+
 @dataclass(frozen=True)
 class SquaredRelu(Network):
     """The network H(x) = sum_{j<=m} s_j max(0, u_j.x)^2 with fixed signs s_j.
@@ -59,7 +64,11 @@ class SquaredRelu(Network):
 
     def groups(self, dimension: int) -> tuple[Group, ...]:
         signs = np.ones(self.width) if self.signs is None else np.array(self.signs)
-        return (Group(self.width, dimension, 2.0, _squared_relu, signs[:, None]),)
+        constants = signs[:, None]
+        return (
+            Group(self.width, dimension, 2.0, _squared_relu, constants,
+                  pieces=_squared_relu_pieces, bends=1),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,12 @@ class _Neuron:
         a, w = weights[: self.outputs], weights[self.outputs :]
         return self.activation(x @ w)[:, None] * a
 
+    def pieces(self, weights: Any, constant: Any, x: Any, side: Any) -> tuple[Any, Any]:
+        """The same with the activation's polynomials of given sides."""
+        a, w = weights[: self.outputs], weights[self.outputs :]
+        z = x @ w
+        return self.activation.piece(z, side)[:, None] * a, z
+
 
 @dataclass(frozen=True)
 class SmoothTwoLayer(Network):
@@ -184,4 +199,8 @@ class SmoothTwoLayer(Network):
         size = self.outputs + dimension
         layers = ((self.outputs, 1.0), (dimension, self.activation.power))
         kinks = self.activation.kinks
-        return (Group(self.width, size, order, apply, none, kinks, layers=layers),)
+        bends = int(self.activation.pieces)
+        return (
+            Group(self.width, size, order, apply, none, kinks, layers=layers,
+                  pieces=apply.pieces, bends=bends),
+        )  # fmt: skip

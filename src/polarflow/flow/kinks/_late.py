@@ -25,8 +25,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy import ndarray
 
+from .._collocation import Collocation, radau
 from ._shares import Margins, log_sum
-from ._stiff import STAGES, Collocation, radau
+from ._stiff import STAGES
 
 _NEWTON = 14
 #: Margins whose share of the residual moves them by less than this are iterated by substitution.
@@ -176,7 +177,7 @@ class LateSolver:
         None where one longer than `shortest` isn't found.
         """
         self.field = field
-        method = radau()
+        method = radau(STAGES)
         start = self.margins.of(prediction)
         log_p, log_rate = self._log_share(start), self._log_rate(start)
         if not np.isfinite(log_rate):

@@ -6,13 +6,12 @@ as in any window, kinks included. What the states then predict at the nodes must
 a simplified Newton iteration with I + H factor A (x) K, diagonal in the eigenvectors of K.
 """
 
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray
 
+from .._collocation import radau
 from .._engine import Halt
 from ._patterns import SLIDE
 from ._residual import SQUARE
@@ -26,28 +25,6 @@ if TYPE_CHECKING:
 STAGES = 6
 _SERIES = 30
 _NEWTON = 12
-
-
-@dataclass(frozen=True)
-class Collocation:
-    """Nodes in (0, 1], the Runge-Kutta matrix, polynomial coefficients from nodal values."""
-
-    node: ndarray
-    matrix: ndarray
-    coefficient: ndarray
-
-
-@cache
-def radau(stages: int = STAGES) -> Collocation:
-    """The Radau IIA method of order 2 * stages - 1."""
-    from scipy.special import roots_jacobi
-
-    inner, _ = roots_jacobi(stages - 1, 1.0, 0.0)
-    node = np.append((inner + 1.0) / 2.0, 1.0)
-    power = np.arange(stages)
-    coefficient = np.linalg.inv(node[:, None] ** power)
-    integral = node[:, None] ** (power + 1) / (power + 1)
-    return Collocation(node, integral @ coefficient, coefficient)
 
 
 def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:
@@ -173,7 +150,7 @@ class StiffSolver:
         engine = self.engine
         if engine.kind != SQUARE:
             return None
-        method = radau()
+        method = radau(STAGES)
         self._work = 0.0
         values, vectors = np.linalg.eigh(engine.factor * kernel(engine, state))
         values = np.maximum(values, 0.0)

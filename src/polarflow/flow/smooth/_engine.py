@@ -14,12 +14,15 @@ from .._engine import Halt, Measure, polar_distance
 from .._problem import Problem
 from ._balance import Balance
 from ._field import Field
+from ._radau import RadauSession
 from ._stepper import DENSE, Session, Step, StepError, log_elapsed
 
 #: Steps in a window.
 _STEPS = 4
 #: The part of the tolerance that one step of the solver may use for each number.
 _SHARE = 0.1
+#: The largest system whose steps are found by collocation.
+COLLOCATED = 120
 #: Kinks of activations are rounded off over this part of the tolerance, for unit weights.
 _SMOOTHING = 0.1
 #: So many steps in a row that together advance the clock by less than this over the largest
@@ -45,7 +48,7 @@ class SmoothState:
     log_time: float
     y: ndarray
     late: bool
-    session: Session | None = None
+    session: "Session | RadauSession | None" = None
     s: float = 0.0
 
     @property
@@ -125,7 +128,10 @@ class SmoothEngine:
     def __init__(self, problem: Problem, rtol: float) -> None:
         self.problem, self.rtol = problem, rtol
         self.field = Field(problem, _SMOOTHING * rtol)
-        self.session: Session | None = None
+        self.session: Session | RadauSession | None = None
+        #: Small systems without kinks go by steps of high order.
+        kinks = any(group.kinks for group in self.field.groups)
+        self.collocated = not kinks and self.field.size <= COLLOCATED
         self.steps: list[Step] = []
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
@@ -137,12 +143,17 @@ class SmoothEngine:
         start = self.initial()
         for late in (False, True) if self.field.residual.margin else (False,):
             y = np.append(start.y, np.zeros(self.field.extra)) if late else start.y
+            if self.collocated:
+                self.field.measured(y, late)
+                continue
             np.asarray(self.field.compiled(y, self.field.alive, late))
             if len(y) <= DENSE:
                 np.asarray(self.field.jacobian(y, self.field.alive, late))
             else:
                 np.asarray(self.field.product(y, self.field.alive, late, y))
             self.field.measured(y, late)
+        if self.collocated:
+            self._new_session(y, self.field.alive, late)
         assert self._spread > 0.0
         return perf_counter() - begin
 
@@ -226,7 +237,8 @@ class SmoothEngine:
         assert session is not None
         self._check_blow_up(start)
         try:
-            self.steps = [session.step() for _ in range(_STEPS)]
+            steps = 1 if self.collocated else _STEPS
+            self.steps = [session.step() for _ in range(steps)]
         except StepError as error:
             raise Halt("limit", f"The solver could not go on: {error}.") from None
         self._watch(session)
@@ -258,7 +270,7 @@ class SmoothEngine:
         with np.errstate(divide="ignore", under="ignore", over="ignore", invalid="ignore"):
             power = np.where(field.homogeneous, field.order - 1.0, 0.0)
             gradient = float(logsumexp(2.0 * (power * look.log_norm + look.log_force))) / 2.0
-            if state.late:
+            if state.late and not self.collocated:
                 log_loss = field.residual.log_loss(state.y[field.size : -1], float(state.y[-1]))
             else:
                 log_loss = float(problem.loss.log_value(h, problem.data.y))
@@ -301,10 +313,10 @@ class SmoothEngine:
                 "be told. A stop before (max_saddles, time, grad_norm) ends the run properly.",
             )
 
-    def _watch(self, session: Session) -> None:
+    def _watch(self, session: Session | RadauSession) -> None:
         """Halt where the steps have become too small to get anywhere."""
         self._ends.append(session.s)
-        if len(self._ends) > _STUCK_STEPS // _STEPS:
+        if len(self._ends) > _STUCK_STEPS // (1 if self.collocated else _STEPS):
             begin = self._ends.pop(0)
             if session.s - begin < _STUCK / self._spread:
                 raise Halt(
@@ -338,12 +350,19 @@ class SmoothEngine:
         if late and not state.late:
             y = np.concatenate([y, self._late_part(look)])
         self.restart()
-        self.session = Session(self.field, y, clock, late, _SHARE * self.rtol)
+        self.session = self._new_session(y, clock, late)
         return SmoothState(state.log_time, y, late, self.session, 0.0)
+
+    def _new_session(self, y: ndarray, clock: ndarray, late: bool) -> Session | RadauSession:
+        if self.collocated:
+            return RadauSession(self.field, y, clock, _SHARE * self.rtol)
+        return Session(self.field, y, clock, late, _SHARE * self.rtol)
 
     def _is_late(self, look: Look) -> bool:
         if not self.field.residual.margin:
             return False
+        if self.collocated:
+            return True
         return bool(np.asarray(self.field.residual.margins(look.prediction)).min() > _LATE)
 
     def _late_part(self, look: Look) -> ndarray:

@@ -29,6 +29,8 @@ from ._residual import Residual
 #: A block that the clock leaves out moves at most e^_CAP times as fast as the clock: it is at rest
 #: on the others' scale whatever this number is, and larger ones would only cost digits.
 _CAP = 30.0
+#: So many vectors are looked at together.
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,32 @@ class Field:
         x = jax64().numpy.asarray(self.x)
         return [outputs_of(g, v, x) for g, v in zip(self.groups, units, strict=True)]
 
-    def _forces(self, parts: list[tuple[Any, Any]], pull: Any, values: Any, unit: Any) -> list[Any]:
+    def _pieces(self, units: list[Any], side: Any) -> tuple[list[Any], Any]:
+        """The same on given sides of the activations' bends, and the numbers whose signs they are.
+
+        Both sides and numbers stand in one vector, group after group.
+        """
+        jax = jax64()
+        x, values, met, start = jax.numpy.asarray(self.x), [], [jax.numpy.zeros(0)], 0
+        for group, unit in zip(self.groups, units, strict=True):
+            own = len(self.x) * group.bends
+            if group.pieces is None or not own:
+                values.append(outputs_of(group, unit, x))
+                continue
+            sides = side[start : start + group.rows * own].reshape(group.rows, own)
+            constants = jax.numpy.asarray(group.constants)
+            value, z = jax.vmap(group.pieces, (0, 0, None, 0))(unit, constants, x, sides)
+            values.append(value)
+            met.append(z.ravel())
+            start += group.rows * own
+        return values, jax.numpy.concatenate(met)
+
+    @cached_property
+    def bends(self) -> int:
+        """How many sides of activations' bends there are in all."""
+        return len(self.x) * sum(group.rows * group.bends for group in self.groups)
+
+    def _forces(self, pull: Any, values: Any, unit: Any) -> list[Any]:
         """The gradient of the NCF of the residual's direction, for every block."""
         jnp = jax64().numpy
         return pull([jnp.broadcast_to(unit, value.shape) for value in values])[0]
@@ -189,7 +216,7 @@ class Field:
             log_r, unit = self.residual.carried(*self._late(y))
         else:
             log_r, unit = self.residual.direct(h)
-        return parts, h, log_r, unit, self._forces(parts, pull, values, unit)
+        return parts, h, log_r, unit, self._forces(pull, values, unit)
 
     def _late(self, y: Any) -> tuple[Any, Any]:
         return y[self.size : -1].reshape(self.residual.shape), y[-1]
@@ -199,12 +226,29 @@ class Field:
         jax = jax64()
         jnp = jax.numpy
         parts, _, log_r, _, forces = self._at(y, late)
+        log_rate = log_r - (y[-1] + self.residual.log_factor if late else self.log_unit)
+        pieces, moves = self._motion(parts, forces, log_rate, clock)
+        if late:
+            # The velocity of the margins is the derivative of the prediction along the motion.
+            def output(pairs: list[tuple[Any, Any]]) -> Any:
+                return self._sum(pairs, self._values([v for _, v in pairs]))
+
+            _, dh = jax.jvp(output, (parts,), (moves,))
+            d_log_p, d_log_sum = self.residual.moved(*self._late(y), self.residual.margins(dh))
+            pieces += [d_log_p.ravel(), d_log_sum[None]]
+        return jnp.concatenate(pieces)
+
+    def _motion(
+        self, parts: list[tuple[Any, Any]], forces: list[Any], log_rate: Any, clock: Any
+    ) -> tuple[list[Any], list[tuple[Any, Any]]]:
+        """The pieces of dy/ds, and the same block by block; log_rate is ln(|r| / R)."""
+        jax = jax64()
+        jnp = jax.numpy
         rhos = jnp.concatenate([rho for rho, _ in parts])
         exponent = (jnp.asarray(self.order) - 2.0) * rhos
         mu = jax.nn.logsumexp(jnp.where(clock, exponent, -jnp.inf))
-        mu = mu + (y[-1] + self.residual.log_factor if late else self.log_unit)
         # Where r vanishes ln|r| = -inf, and so is the exponent: nothing moves.
-        speed = jnp.exp(jnp.minimum(exponent + log_r - mu, _CAP)) * jnp.asarray(self.alive)
+        speed = jnp.exp(jnp.minimum(exponent + log_rate - mu, _CAP)) * jnp.asarray(self.alive)
         pieces, moves = [], []
         for group, slot, (_, v), force in zip(self.groups, self.slots, parts, forces, strict=True):
             rate = speed[slot.rows][:, None]
@@ -219,15 +263,7 @@ class Field:
             moves.append((grow, turn))
             if group.size > 1:
                 pieces.append(turn.ravel())
-        if late:
-            # The velocity of the margins is the derivative of the prediction along the motion.
-            def output(pairs: list[tuple[Any, Any]]) -> Any:
-                return self._sum(pairs, self._values([v for _, v in pairs]))
-
-            _, dh = jax.jvp(output, (parts,), (moves,))
-            d_log_p, d_log_sum = self.residual.moved(*self._late(y), self.residual.margins(dh))
-            pieces += [d_log_p.ravel(), d_log_sum[None]]
-        return jnp.concatenate(pieces)
+        return pieces, moves
 
     # -- compiled --------------------------------------------------------------------------
 
@@ -241,6 +277,68 @@ class Field:
         """The Jacobian of `velocity` by y, compiled."""
         jax = jax64()
         return jax.jit(jax.jacfwd(self.velocity), static_argnums=2)
+
+    @cached_property
+    def stages(self) -> Any:
+        """The field at the stages of a collocation, compiled.
+
+        Arguments: x = (rho, v) of all blocks and ln p, side by side, `(s, size + margins)`; the
+        clock; the sides of the bends. With no loss of classification there is no ln p. Returns
+        dx/ds; ln p as x has it; the numbers whose signs the sides are; and the derivatives of
+        (dx/ds, ln p as x has it) by both.
+        """
+        jax = jax64()
+        jnp = jax.numpy
+
+        def stage(y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
+            parts = self._parts(y[: self.size])
+            values, pull, z = jax.vjp(
+                lambda units: self._pieces(units, side), [v for _, v in parts], has_aux=True
+            )
+            h = self._sum(parts, values)
+            if self.residual.margin:
+                log_share, _ = self._shares(h)
+                log_r, unit = self.residual.carried(y[self.size :], 0.0)
+                log_rate = log_r - self.residual.log_factor
+            else:
+                log_share = jnp.zeros(0)
+                log_r, unit = self.residual.direct(h)
+                log_rate = log_r - self.log_unit
+            pieces, _ = self._motion(parts, self._forces(pull, values, unit), log_rate, clock)
+            motion = jnp.concatenate(pieces)
+            return jnp.concatenate([motion, log_share]), (motion, log_share, z)
+
+        def both(y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
+            derivative, known = jax.jacfwd(stage, has_aux=True)(y, clock, side)
+            return *known, derivative
+
+        return jax.jit(jax.vmap(both, (0, None, None)))
+
+    def _shares(self, h: Any) -> tuple[Any, Any]:
+        """ln p, as a vector, and ln R from predictions."""
+        log_q = self.residual.log_weights(self.residual.margins(h)).ravel()
+        log_sum = jax64().nn.logsumexp(log_q)
+        return log_q - log_sum, log_sum
+
+    @cached_property
+    def shares(self) -> Any:
+        """ln p and ln R at vectors y `(_CHUNK, N)`, compiled."""
+        jax = jax64()
+
+        def share(y: Any) -> tuple[Any, Any]:
+            parts = self._parts(y)
+            return self._shares(self._sum(parts, self._values([v for _, v in parts])))
+
+        return jax.jit(jax.vmap(share))
+
+    def log_sums(self, y: ndarray) -> ndarray:
+        """ln R at any number of vectors."""
+        found = []
+        for start in range(0, len(y), _CHUNK):
+            some = y[start : start + _CHUNK, : self.size]
+            room = np.concatenate([some, np.tile(some[-1:], (_CHUNK - len(some), 1))])
+            found.append(np.asarray(self.shares(room)[1])[: len(some)])
+        return np.concatenate(found)
 
     @cached_property
     def product(self) -> Any:

@@ -1,16 +1,17 @@
 """Implicit multistep integration by CVODE, each step kept as the polynomial that CVODE made it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from .._collocation import interpolation
 from ._field import Field
 
 #: Nodes of a step's polynomial in [0, 1]: as many as determine one of the method's largest order.
 _NODES = 0.5 - 0.5 * np.cos(np.pi * np.arange(6) / 5)
-_WEIGHTS = (-1.0) ** np.arange(6) * np.where((np.arange(6) == 0) | (np.arange(6) == 5), 0.5, 1.0)
 #: Systems above this size are solved by Krylov iteration with Jacobian-vector products.
 DENSE = 900
 _KRYLOV = 30
@@ -28,21 +29,26 @@ class StepError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the clock from `start` to `end`, and the vectors at its nodes `(6, N)`."""
+    """One step: the clock from `start` to `end`, and a polynomial.
+
+    It has the values `nodes`, `(k, N)`, at `start + length * grid`. With `last`, the last number
+    of a vector is a function of the others, found anew; it takes vectors `(k, N - 1)`.
+    """
 
     start: float
     end: float
+    length: float
+    grid: ndarray
     nodes: ndarray
+    last: Callable[[ndarray], ndarray] | None = None
 
     def at(self, s: ndarray) -> ndarray:
-        """The vectors at clock readings `(k,)`, shape `(k, N)`: barycentric interpolation."""
-        u = (np.asarray(s, dtype=float) - self.start) / (self.end - self.start)
-        gap = u[:, None] - _NODES
-        exact = gap == 0.0
-        weight = _WEIGHTS / np.where(exact, 1.0, gap)
-        hit = exact.any(axis=1)
-        weight[hit] = exact[hit]
-        return (weight / weight.sum(axis=1, keepdims=True)) @ self.nodes
+        """The vectors at clock readings `(k,)`, shape `(k, N)`."""
+        u = (np.asarray(s, dtype=float) - self.start) / self.length
+        found: ndarray = interpolation(self.grid, u) @ self.nodes
+        if self.last is not None:
+            found[:, -1] = self.last(found[:, :-1])
+        return found
 
 
 class Session:
@@ -101,7 +107,8 @@ class Session:
         inner = [
             self._solver.step(t, method="normal").y for t in start + _NODES[1:-1] * (self.s - start)
         ]
-        step = Step(start, self.s, np.array([self.y, *inner, result.y]))
+        nodes = np.array([self.y, *inner, result.y])
+        step = Step(start, self.s, self.s - start, _NODES, nodes)
         self.y = np.array(result.y)
         return step
 
@@ -115,16 +122,20 @@ def log_elapsed(
     """
     from scipy.special import logsumexp
 
-    last = float(ends[-1])
-    grid = np.unique(np.concatenate([np.linspace(start, last, 9), ends]))
-    mu = field.log_speed(step.at(grid), clock, late)
-    floor = mu.min() + _NEGLIGIBLE
-    cuts = [grid[:1]]
-    for a, b, low, high in zip(grid[:-1], grid[1:], mu[:-1], mu[1:], strict=True):
-        change = abs(high - low)
-        pieces = np.ceil(change / _CHANGE) if min(low, high) < floor + change else 1.0
-        cuts.append(np.linspace(a, b, int(min(max(pieces, 1.0), 400.0)) + 1)[1:])
-    edge = np.concatenate(cuts)
+    edge = np.unique(np.concatenate([np.linspace(start, float(ends[-1]), 9), ends]))
+    mu = field.log_speed(step.at(edge), clock, late)
+    for _ in range(60):
+        # What counts for a later reading is what passes most quickly until then.
+        least = np.minimum.accumulate(mu)[np.searchsorted(edge, ends)]
+        floor = least[np.searchsorted(ends, edge[1:])] + _NEGLIGIBLE
+        low = np.minimum(mu[:-1], mu[1:])
+        split = (np.abs(np.diff(mu)) > _CHANGE) & (low < floor)
+        if not split.any():
+            break
+        middle = 0.5 * (edge[:-1] + edge[1:])[split]
+        order = np.argsort(np.concatenate([edge, middle]), kind="stable")
+        mu = np.concatenate([mu, field.log_speed(step.at(middle), clock, late)])[order]
+        edge = np.concatenate([edge, middle])[order]
     half = 0.5 * np.diff(edge)
     s = (edge[:-1, None] + half[:, None]) + half[:, None] * _GAUSS
     mu = field.log_speed(step.at(s.ravel()), clock, late).reshape(s.shape)
