@@ -30,6 +30,7 @@ from ._patterns import (
     REST,
     SLID,
     plane_forces,
+    sliding_inverses,
     start_on_kink,
 )
 from ._plateau import plateau_jump
@@ -42,11 +43,17 @@ from ._window import cut_length, window_events, window_rides
 _MAX_ORDER = 30
 #: How many times longer than the last one a window that events cut may be.
 _GROWTH = 1.7
+#: By how much more than that if the last one was not cut.
+_FREE = 2.0
 _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": BRANCH_STOP}
 #: Truncation error of one window, in units of rtol.
 _LOCAL = 0.02
 #: What the events of one window may do to the motion of any neuron, in units of rtol.
 _EVENTS = 0.3
+#: The part of the defect of events that is left when states are corrected for it: a constant, and
+#: the square of this times the window's length in units of the fastest rate.
+_LEFT = 0.005
+_CURVED = 0.14
 #: Where less than the inverse of this is left of the residual, events count relative to it.
 _NEAR_END = 30.0
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
@@ -214,14 +221,16 @@ class KinkExactEngine:
 
     # -- the field ------------------------------------------------------------------------
 
-    def _predict(self, state: KinkState, z: ndarray) -> ndarray:
+    def predict(self, z: ndarray, a: ndarray, share: ndarray) -> ndarray:
+        """Predictions (n, C) of neurons with w.e = z (m, p), and shares exp(2 log scale)."""
         prediction = np.empty_like(self.label)
-        with np.errstate(under="ignore"):
-            share = np.exp(2.0 * state.log_scale)
-        predict(
-            z, state.a, share, self.planes.plane, self.planes.plus, self.planes.minus, prediction
-        )
+        planes = self.planes
+        predict(z, a, share, planes.plane, planes.plus, planes.minus, prediction)
         return prediction
+
+    def _predict(self, state: KinkState, z: ndarray) -> ndarray:
+        with np.errstate(under="ignore"):
+            return self.predict(z, state.a, np.exp(2.0 * state.log_scale))
 
     def prediction(self, state: KinkState) -> ndarray:
         """The network at the examples, shape `(n, C)`."""
@@ -247,12 +256,13 @@ class KinkExactEngine:
             residual = np.ascontiguousarray(state.residual)
         group, member = group_patterns(state.side, self.keys)
         side = state.side[member]
+        slides, inverse = sliding_inverses(side, planes.normals)
         force = np.empty((len(member), self.label.shape[1], state.w.shape[1]))
         velocities(
             (side > 0).astype(float), side, residual, planes.normals, planes.plane, planes.plus,
-            planes.minus, force,
+            planes.minus, slides, inverse, force,
         )  # fmt: skip
-        field = Field(prediction, unit, residual, group, member, force, z)
+        field = Field(prediction, unit, residual, group, member, slides, inverse, force, z)
         self._last = (state, field)
         return field
 
@@ -350,8 +360,8 @@ class KinkExactEngine:
         group_side, active, shares = parts.group_side, parts.active, parts.share
         most = max(1, int(np.max(np.sum(group_side == 0, axis=1), initial=0)))
         top, groups = _MAX_ORDER + 1, len(group_side)
-        residual = np.zeros((top, n, outputs))
-        residual[0] = field.residual
+        residual, prediction = np.zeros((2, top, n, outputs))
+        residual[0], prediction[0] = field.residual, field.prediction
         count = len(parts.w)
         weight = self._room("weight", count, top, q)
         output = self._room("output", count, top, outputs)
@@ -362,9 +372,9 @@ class KinkExactEngine:
         cap = min(longest, _GROWTH * self.last_length)
         order, length = coupled_series(
             parts.w, parts.a, parts.particle_share, parts.particle_group, group_side, active,
-            self.kind, self.label, self.factor, field.unit, residual, planes.normals, planes.plane,
-            planes.plus, planes.minus, self.series_tolerance, cap, weight, output, on, jump, raw,
-            force, multiplier,
+            self.kind, self.label, self.factor, field.unit, residual, prediction, planes.normals,
+            planes.plane, planes.plus, planes.minus, parts.slides, parts.inverse,
+            self.series_tolerance, cap, weight, output, on, jump, raw, force, multiplier,
         )  # fmt: skip
         self.evaluations += order
         length = min(length, cap)
@@ -375,11 +385,14 @@ class KinkExactEngine:
         self._stiff.spend(count * order * (order + 6))
         # The window keeps its series; the room is used again.
         series = weight[:, : order + 1].copy(), output[:, : order + 1].copy(), order
+        stiffness = gain * planes.spread**2 * 2.0 * load
+        stiffness += float(np.linalg.norm(field.force, axis=(1, 2)).max())
         window = self.ride(
-            state, field, parts, series, (on, jump, raw, multiplier, order), length, gain, cut=True
-        )
+            state, field, parts, series, (on, jump, raw, multiplier, order), length, gain,
+            prediction=prediction, stiffness=stiffness,
+        )  # fmt: skip
         self._stiff.advanced(window.length)
-        self.last_length = window.length if window.length < whole else np.inf
+        self.last_length = window.length if window.length < whole else _FREE * window.length
         if self.late is not None:
             self.late.notice(window.length)
         return window
@@ -397,20 +410,23 @@ class KinkExactEngine:
         return Parts(state, field)
 
     def ride(
-        self, state, field, parts, series, forces, length, gain, *, cut, must_ride=None
-    ) -> Window:
+        self, state, field, parts, series, forces, length, gain, *, prediction=None,
+        stiffness=0.0, must_ride=None,
+    ) -> Window:  # fmt: skip
         """The window of a series, with the rides of all neurons that have events in it.
 
-        With `cut` it ends where the defect of its events reaches the tolerance.
+        With the series of the `prediction` it ends where what is left of the defect of its
+        events, once states are corrected for it, reaches the tolerance.
         """
         planes = self.planes
+        cut = prediction is not None
         p, q = planes.normals.shape
         outputs = self.label.shape[1]
         weight, output, order = series
         on, jump, raw, multiplier, degree = forces
         m = len(state.a)
         allowed = self.allowed(field.residual)
-        slack = self.noise + _SLACK / _EVENTS * allowed / length
+        slack = self.noise + _SLACK / _EVENTS * allowed / max(length, 1e-300)
         time, first_defect = np.empty(m), np.empty((m, 3))
         first_plane = np.empty(m, np.int64)
         window_events(
@@ -423,7 +439,7 @@ class KinkExactEngine:
         if cut:
             length = cut_length(
                 time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
-                planes.covariance, length, allowed,
+                planes.covariance, length, allowed, _LEFT, (_CURVED * stiffness) ** 2,
             )  # fmt: skip
         base, count = np.zeros((2, m), np.int64)
         ride_order = degree + EXTRA
@@ -459,14 +475,15 @@ class KinkExactEngine:
             length = cut_length(
                 room["start"][:used], room["plane"][:used], gain * parts.share[owner],
                 room["defect"][:used], planes.normals, planes.size, planes.covariance, length,
-                allowed,
+                allowed, _LEFT, (_CURVED * stiffness) ** 2,
             )  # fmt: skip
         self._segments_each = 4.0 + 1.5 * used / max(1, int(np.sum(count > 0)))
         room.trim(used)
         self._stiff.spend(len(parts.w) * 4 + used * _SEGMENT)
         return Window(
-            self, state, field.unit, length, field.group, parts, series, (base, count, room)
-        )
+            self, state, field, length, parts, series, (base, count, room),
+            prediction,
+        )  # fmt: skip
 
     def allowed(self, residual: ndarray) -> float:
         """What a window may do to the motion of any neuron.

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ._patterns import FAST, add, dot, plane_forces, project_force, pseudo_inverse
+from ._patterns import FAST, add, dot, plane_forces, project_force
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -61,7 +61,9 @@ def group_forces(active, on, jump, normals, force):
 
 
 @njit(cache=True, error_model="numpy")
-def velocities(active, group_side, residual, normals, plane, plus, minus, force):
+def velocities(
+    active, group_side, residual, normals, plane, plus, minus, slides, inverse, force
+):  # fmt: skip
     """D (G, C, q) of every pattern at a residual (n, C), projected on sliding kinks."""
     groups, p = group_side.shape
     outputs = residual.shape[1]
@@ -69,12 +71,9 @@ def velocities(active, group_side, residual, normals, plane, plus, minus, force)
     jump = np.empty((p, outputs))
     plane_forces(residual, plane, plus, minus, on, jump)
     group_forces(active, on, jump, normals, force)
-    most = max(1, min(normals.shape))
-    inverse = np.empty((most, normals.shape[1]))
-    mu = np.empty((most, outputs))
+    mu = np.empty((inverse.shape[1], outputs))
     for g in range(groups):
-        slides = pseudo_inverse(group_side[g], normals, inverse)
-        project_force(group_side[g], normals, inverse, slides, force[g], mu)
+        project_force(group_side[g], normals, inverse[g], slides[g], force[g], mu)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

@@ -127,9 +127,17 @@ def _restricted(
         log_scale=state.log_scale[some],
     )
     group, member = group_patterns(state.side, engine.keys)
-    force = field.force[field.group[some][member]]
-    z = np.ascontiguousarray(field.z[some])
-    return own, state, replace(field, group=group, member=member, force=force, z=z)
+    old = field.group[some][member]
+    field = replace(
+        field,
+        group=group,
+        member=member,
+        slides=field.slides[old],
+        inverse=field.inverse[old],
+        force=field.force[old],
+        z=np.ascontiguousarray(field.z[some]),
+    )
+    return own, state, field
 
 
 class Ridden:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
+from ._correction import change_times, correct_states, residual_changes
 from ._jump import jump_states
 from ._particles import particles
+from ._residual import scaled_residual
 from ._state import Field, KinkState
 from ._window import event_counts, window_prediction, window_states
 
@@ -82,6 +84,7 @@ class Parts:
             self.share = np.exp(2.0 * state.log_scale)
         self.group_side = np.ascontiguousarray(state.side[field.member])
         self.active = (self.group_side > 0).astype(float)
+        self.slides, self.inverse = field.slides, field.inverse
         (
             self.first, self.mix, self.lumped, self.k, self.w, self.a, self.particle_share,
             self.particle_group,
@@ -130,14 +133,19 @@ class Move:
 
 
 class Window(Move):
-    """All neurons by the series of their particles, or by the segments of their rides."""
+    """All neurons by the series of their particles, or by the segments of their rides.
 
-    def __init__(self, engine, state, unit, length, group, parts, series, segments):
-        super().__init__(engine, state, unit, length)
-        self.group = group
+    With `prediction`, the Taylor coefficients (orders, n, C) of the predictions that the residual
+    of the rides belongs to, states are corrected for what events do to the residual.
+    """
+
+    def __init__(self, engine, state, field, length, parts, series, segments, prediction):
+        super().__init__(engine, state, field.unit, length)
+        self.group, self.velocity = field.group, field.force
         self.parts = parts
         self.series = series
         self.segments = segments
+        self.prediction = prediction
 
     def predictions(self, offsets: ndarray) -> ndarray:
         """Predictions (T, n, C) at offsets, at a cost of the patterns and the events."""
@@ -166,10 +174,56 @@ class Window(Move):
             weight, output, order, base, count,
             room["start"], room["side"], room["w"], room["a"], room["order"], side, w, a,
         )  # fmt: skip
+        if self.prediction is not None:
+            self._correct(offset, side, w, a)
         scale, drift = engine.normalise(w, a, state.log_scale)
         if offset == self.length:
             self.drift = drift
         return KinkState(*self._time(offset), side, w, a, scale)
+
+    def _correct(self, offset: float, side: ndarray, w: ndarray, a: ndarray) -> None:
+        engine, parts, planes = self.engine, self.parts, self.engine.planes
+        weight, output, order = self.series
+        base, count, room = self.segments
+        riders = np.nonzero(count > 1)[0]
+        if not (room["start"][base[riders] + 1] < offset).any():
+            return
+        times = change_times(
+            offset, riders, parts.share, base, count, room["start"], room["defect"]
+        )  # fmt: skip
+        changes = np.empty((len(times), *engine.label.shape))
+        residual_changes(
+            times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
+            parts.k, weight, output, order, parts.share, base, count, room["start"], room["side"],
+            room["w"], room["a"], room["order"], planes.normals, planes.plane, planes.plus,
+            planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
+            changes,
+        )  # fmt: skip
+        before = self._residual(w, a)
+        self._add(times, changes, side, w, a)
+        # What has moved changes the residual in its turn, about as the cube of the time since.
+        part = ((times - times[0]) / (offset - times[0]))[:, None, None]
+        self._add(times, part**3 * (self._residual(w, a) - before), side, w, a)
+
+    def _residual(self, w: ndarray, a: ndarray) -> ndarray:
+        """The residual at weights that are not normalised yet, divided by exp(unit)."""
+        engine = self.engine
+        prediction = engine.predict(w @ engine.planes.normals.T, a, self.parts.share)
+        residual = np.empty_like(prediction)
+        unit = scaled_residual(engine.kind, prediction, engine.label, engine.factor, residual)
+        return residual * np.exp(unit - self.unit)
+
+    def _add(
+        self, times: ndarray, changes: ndarray, side: ndarray, w: ndarray, a: ndarray
+    ) -> None:
+        parts, planes = self.parts, self.engine.planes
+        base, count, room = self.segments
+        correct_states(
+            times, changes, self.group, parts.group_side, parts.active, parts.slides,
+            parts.inverse, base, count, room["start"], room["side"], room["w"], room["a"],
+            room["order"], room["plane"], planes.normals, planes.plane, planes.plus, planes.minus,
+            self.velocity, self.state.w, self.state.a, side, w, a,
+        )  # fmt: skip
 
     def _count(self, offset: float, counts: ndarray) -> None:
         base, count, room = self.segments

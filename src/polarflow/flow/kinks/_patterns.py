@@ -103,6 +103,24 @@ def pseudo_inverse(side, normals, inverse):
     return s
 
 
+@njit(cache=True, error_model="numpy")
+def sliding_inverses(group_side, normals):
+    """The pseudo-inverses of every pattern's sliding kinks, and their numbers."""
+    groups, p = group_side.shape
+    slides = np.zeros(groups, np.int64)
+    most = 1
+    for g in range(groups):
+        count = 0
+        for h in range(p):
+            if group_side[g, h] == SLIDE:
+                count += 1
+        most = max(most, count)
+    inverse = np.empty((groups, most, normals.shape[1]))
+    for g in range(groups):
+        slides[g] = pseudo_inverse(group_side[g], normals, inverse[g])
+    return slides, inverse
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def project_force(side, normals, inverse, slides, force, mu):
     """Take from the rows of D (C, q) their part across the sliding kinks.

@@ -8,26 +8,8 @@ from numba import njit
 
 from ._field import group_forces, plane_values
 from ._motion import extend_neuron
-from ._patterns import FAST, SLIDE, add, dot, plane_forces, project_force, pseudo_inverse
+from ._patterns import FAST, add, dot, plane_forces, project_force
 from ._residual import extend_residual
-
-
-@njit(cache=True, error_model="numpy")
-def sliding_inverses(group_side, normals):
-    """The pseudo-inverses of every pattern's sliding kinks, and their numbers."""
-    groups, p = group_side.shape
-    slides = np.zeros(groups, np.int64)
-    most = 1
-    for g in range(groups):
-        count = 0
-        for h in range(p):
-            if group_side[g, h] == SLIDE:
-                count += 1
-        most = max(most, count)
-    inverse = np.empty((groups, most, normals.shape[1]))
-    for g in range(groups):
-        slides[g] = pseudo_inverse(group_side[g], normals, inverse[g])
-    return slides, inverse
 
 
 @njit(cache=True, error_model="numpy")
@@ -83,14 +65,15 @@ def prediction_order(active, moment, normals, plane, plus, minus, prediction):
 @njit(cache=True, error_model="numpy")
 def coupled_series(
     particle_w, particle_a, particle_share, particle_group, group_side, active, kind, label,
-    factor, unit, residual, normals, plane, plus, minus, tolerance, cap, weight, output, on, jump,
-    raw, force, multiplier,
+    factor, unit, residual, prediction, normals, plane, plus, minus, slides, inverse, tolerance,
+    cap, weight, output, on, jump, raw, force, multiplier,
 ):  # fmt: skip
     """Taylor coefficients of every particle and of the residual, and how far they reach.
 
     Orders are added while they lengthen the step in proportion to their work, or until the step
     reaches `cap`. `residual[0]` holds the residual divided by exp(unit) on entry, `particle_share`
-    the factor exp(2 log scale) of each particle in the output.
+    the factor exp(2 log scale) of each particle in the output; `prediction` gets the coefficients of
+    the predictions but for the first.
 
     **Returns** the order used and the length of the step whose truncation error is below the
     tolerance, for the residual relative to its largest entry and for each particle relative to it.
@@ -99,14 +82,12 @@ def coupled_series(
     groups, p = group_side.shape
     n, outputs = residual.shape[1:]
     top = residual.shape[0] - 1
-    slides, inverse = sliding_inverses(group_side, normals)
     size = max(np.abs(residual[0]).max(), 1e-300)
     for j in range(count):
         weight[j, 0] = particle_w[j]
         output[j, 0] = particle_a[j]
     moment = np.empty((outputs, groups, q))
     own = np.empty((outputs, q))
-    prediction = np.empty((top + 1, n, outputs))
     rate = np.empty((top + 1, n, outputs))
     idle = np.zeros(groups, np.bool_)
     for g in range(groups):
@@ -162,10 +143,10 @@ def coupled_series(
 @njit(cache=True, error_model="numpy")
 def given_series(
     particle_w, particle_a, particle_group, group_side, active, residual, length, normals, plane,
-    plus, minus, tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
+    plus, minus, slides, inverse, tolerance, weight, output, on, jump, raw, force, multiplier,
+    must_ride,
 ):  # fmt: skip
     """Taylor series of every particle along a given residual; marks those it doesn't reach for."""
-    slides, inverse = sliding_inverses(group_side, normals)
     order = weight.shape[1] - 1
     degree = residual.shape[0] - 1
     for i in range(degree + 1):

@@ -44,6 +44,8 @@ class Field:
     - `prediction`: shape `(n, C)`.
     - `unit`, `residual`: the residual is exp(unit) * residual, `(n, C)`.
     - `group`, `member`: the group of each neuron, and a neuron of each group (equal patterns).
+    - `slides`, `inverse`: how many kinks every group slides on, and the pseudo-inverses of their
+      normals (see `sliding_inverses`).
     - `force`: D of every group under the scaled residual, shape `(G, C, q)`.
     - `z`: w_j.e_h for all neurons and hyperplanes, shape `(m, p)`.
     """
@@ -53,6 +55,8 @@ class Field:
     residual: ndarray
     group: ndarray
     member: ndarray
+    slides: ndarray
+    inverse: ndarray
     force: ndarray
     z: ndarray
 

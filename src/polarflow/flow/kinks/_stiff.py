@@ -87,12 +87,12 @@ def ride_along(
     must_ride = np.empty(count, dtype=np.bool_)
     given_series(
         parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
-        length, planes.normals, planes.plane, planes.plus, planes.minus,
-        engine.series_tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
+        length, planes.normals, planes.plane, planes.plus, planes.minus, parts.slides,
+        parts.inverse, engine.series_tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
     )  # fmt: skip
     return engine.ride(
         state, field, parts, (weight, output, _SERIES),
-        (on, jump, raw, multiplier, orders - 1), length, 0.0, cut=False,
+        (on, jump, raw, multiplier, orders - 1), length, 0.0,
         must_ride=must_ride[parts.first],
     )  # fmt: skip
 

@@ -300,11 +300,14 @@ def _defect(end, time, plane, share, defect, normals, size, covariance, at_plane
 
 
 @njit(cache=True, error_model="numpy")
-def cut_length(time, plane, share, defect, normals, size, covariance, length, allowed):
+def cut_length(
+    time, plane, share, defect, normals, size, covariance, length, allowed, left, curved
+):  # fmt: skip
     """The longest length at which the defect of the events before it is at most what is allowed.
 
     After an event at t the residual's series is wrong by a defect that grows like (tau - t); its
     integral moves the neurons, by X^T X along the normal and by the examples of the hyperplane.
+    Of it the part `left` + `curved` length^2 remains, at most all of it.
     """
     q = normals.shape[1]
     at_plane = np.empty(len(normals))
@@ -312,14 +315,14 @@ def cut_length(time, plane, share, defect, normals, size, covariance, length, al
     moved = np.empty(q)
     if _defect(
         length, time, plane, share, defect, normals, size, covariance, at_plane, along, moved
-    ) <= allowed:  # fmt: skip
+    ) * min(1.0, left + curved * length**2) <= allowed:  # fmt: skip
         return length
     low, high = 0.0, length
     for _ in range(24):
         middle = 0.5 * (low + high)
         if _defect(
             middle, time, plane, share, defect, normals, size, covariance, at_plane, along, moved
-        ) <= allowed:  # fmt: skip
+        ) * min(1.0, left + curved * middle**2) <= allowed:  # fmt: skip
             low = middle
         else:
             high = middle
