@@ -51,9 +51,10 @@ _LOCAL = 0.02
 #: What the events of one window may do to the motion of any neuron, in units of rtol.
 _EVENTS = 0.3
 #: The part of the defect of events that is left when states are corrected for it: a constant, and
-#: the square of this times the window's length in units of the fastest rate.
+#: squares of the window's length in units of the neurons' rates, and of the residual's.
 _LEFT = 0.005
-_CURVED = 0.14
+_GROWS = 0.4
+_FEEDS = 0.1
 #: Where less than the inverse of this is left of the residual, events count relative to it.
 _NEAR_END = 30.0
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
@@ -385,11 +386,11 @@ class KinkExactEngine:
         self._stiff.spend(count * order * (order + 6))
         # The window keeps its series; the room is used again.
         series = weight[:, : order + 1].copy(), output[:, : order + 1].copy(), order
-        stiffness = gain * planes.spread**2 * 2.0 * load
-        stiffness += float(np.linalg.norm(field.force, axis=(1, 2)).max())
+        speed = float(np.linalg.norm(field.force, axis=(1, 2)).max())
+        bend = (_GROWS * speed) ** 2 + (_FEEDS * gain * planes.spread**2 * 2.0 * load) ** 2
         window = self.ride(
             state, field, parts, series, (on, jump, raw, multiplier, order), length, gain,
-            prediction=prediction, stiffness=stiffness,
+            prediction=prediction, bend=bend,
         )  # fmt: skip
         self._stiff.advanced(window.length)
         self.last_length = window.length if window.length < whole else _FREE * window.length
@@ -411,7 +412,7 @@ class KinkExactEngine:
 
     def ride(
         self, state, field, parts, series, forces, length, gain, *, prediction=None,
-        stiffness=0.0, must_ride=None,
+        bend=0.0, must_ride=None,
     ) -> Window:  # fmt: skip
         """The window of a series, with the rides of all neurons that have events in it.
 
@@ -439,7 +440,7 @@ class KinkExactEngine:
         if cut:
             length = cut_length(
                 time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
-                planes.covariance, length, allowed, _LEFT, (_CURVED * stiffness) ** 2,
+                planes.covariance, length, allowed, _LEFT, bend,
             )  # fmt: skip
         base, count = np.zeros((2, m), np.int64)
         ride_order = degree + EXTRA
@@ -475,7 +476,7 @@ class KinkExactEngine:
             length = cut_length(
                 room["start"][:used], room["plane"][:used], gain * parts.share[owner],
                 room["defect"][:used], planes.normals, planes.size, planes.covariance, length,
-                allowed, _LEFT, (_CURVED * stiffness) ** 2,
+                allowed, _LEFT, bend,
             )  # fmt: skip
         self._segments_each = 4.0 + 1.5 * used / max(1, int(np.sum(count > 0)))
         room.trim(used)
