@@ -160,9 +160,7 @@ def _integral(times, changes, whole, t, out):
     late = 0.5 * s * s / (times[i + 1] - times[i])
     for k in range(out.shape[0]):
         for o in range(out.shape[1]):
-            out[k, o] = (
-                whole[i, k, o] + (s - late) * changes[i, k, o] + late * changes[i + 1, k, o]
-            )
+            out[k, o] = whole[i, k, o] + (s - late) * changes[i, k, o] + late * changes[i + 1, k, o]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

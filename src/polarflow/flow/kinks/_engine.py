@@ -14,7 +14,7 @@ from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
 from ._late_window import Late
-from ._motion import EXTRA, NO_ROOM
+from ._motion import EXTRA, NO_ROOM, UNKNOWN
 from ._moves import MEMORY, TOO_MUCH, Move, Parts, Segments, Window
 from ._particles import group_patterns
 from ._patterns import (
@@ -429,21 +429,22 @@ class KinkExactEngine:
         allowed = self.allowed(field.residual)
         slack = self.noise + _SLACK / _EVENTS * allowed / max(length, 1e-300)
         time, first_defect = np.empty(m), np.empty((m, 3))
-        first_plane = np.empty(m, np.int64)
+        first_plane, first_kind = np.empty((2, m), np.int64)
         window_events(
             field.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k, field.z,
-            parts.share, weight, output, order, multiplier, jump, degree, planes.normals,
-            length, self.noise, slack, time, first_plane, first_defect,
+            weight, output, order, multiplier, jump, degree, planes.normals, length, self.noise,
+            slack, time, first_plane, first_kind, first_defect,
         )  # fmt: skip
         if must_ride is not None:
             time[must_ride] = 0.0
+            first_kind[must_ride] = UNKNOWN
         if cut:
             length = cut_length(
                 time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
                 planes.covariance, length, allowed, _LEFT, bend,
             )  # fmt: skip
         base, count = np.zeros((2, m), np.int64)
-        ride_order = degree + EXTRA
+        ride_order = max(order, degree + EXTRA)
         room = Segments(
             16 + int(self._segments_each * np.sum(time <= length)),
             (
@@ -456,10 +457,11 @@ class KinkExactEngine:
         halvings = 0
         while True:
             used = window_rides(
-                length, time, field.group, parts.group_side, state.w, state.a, raw[: degree + 1],
-                on[: degree + 1], jump[: degree + 1], degree, planes.normals, self.noise, slack,
-                self.series_tolerance, self.branch, base, count, room["start"], room["side"],
-                room["w"], room["a"], room["order"], room["counts"], room["plane"],
+                length, time, first_plane, first_kind, field.group, parts.group_side, state.w,
+                state.a, parts.first, parts.mix, parts.lumped, weight, output, order, multiplier,
+                raw[: degree + 1], on[: degree + 1], jump[: degree + 1], degree, planes.normals,
+                self.noise, slack, self.series_tolerance, self.branch, base, count, room["start"],
+                room["side"], room["w"], room["a"], room["order"], room["counts"], room["plane"],
                 room["defect"],
             )  # fmt: skip
             if used >= 0:
@@ -497,4 +499,3 @@ class KinkExactEngine:
         size = self.factor * float(np.abs(self.label).max(initial=0.0))
         left = float(np.abs(residual).max(initial=0.0)) / size if size > 0.0 else 1.0
         return max(self.step_tolerance * min(1.0, _NEAR_END * left), 1e-15)
-

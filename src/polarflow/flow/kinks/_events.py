@@ -132,8 +132,8 @@ def leaving_bounds(slide, h, order, degree, multiplier, jump, output, low, high)
 
 @njit(cache=True, error_model="numpy")
 def leaving_event(side, order, degree, multiplier, jump, output, length, slack, coefficient, other):
-    """The first time at which a sliding kink lets go, its hyperplane and kind."""
-    time, plane, kind = np.inf, -1, NONE
+    """The first time at which a sliding kink lets go, and its hyperplane."""
+    time, plane = np.inf, -1
     slide = -1
     for h in range(len(side)):
         if side[h] != SLIDE:
@@ -152,21 +152,37 @@ def leaving_event(side, order, degree, multiplier, jump, output, length, slack, 
                 continue
             t = first_root(c, top, length, width)
             if t < time:
-                time, plane, kind = t, h, LEAVE
-    if slide >= 0 and output.shape[1] == 1:
-        sign = 1.0 if output[0, 0] > 0.0 else -1.0
-        total = 0.0
-        power = 1.0
-        for i in range(order + 1):
-            coefficient[i] = sign * output[i, 0]
-            if i > 0:
-                power *= length
-                total += abs(coefficient[i]) * power
-        if coefficient[0] <= total:
-            t = first_root(coefficient, order, length, 1e-14)
-            if t < time:
-                time, plane, kind = t, -1, TURN
-    return time, plane, kind
+                time, plane = t, h
+    return time, plane
+
+
+@njit(cache=True, error_model="numpy")
+def turning(output, order, length, coefficient):
+    """The first time at which the one output weight of a neuron changes its sign."""
+    sign = 1.0 if output[0, 0] > 0.0 else -1.0
+    total = 0.0
+    power = 1.0
+    for i in range(order + 1):
+        coefficient[i] = sign * output[i, 0]
+        if i > 0:
+            power *= length
+            total += abs(coefficient[i]) * power
+    return first_root(coefficient, order, length, 1e-14) if coefficient[0] <= total else np.inf
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def meeting(normal, sign, distance, weight, order, length, coefficient):
+    """The first time in [0, length] at which a neuron meets a hyperplane, from a distance."""
+    total = 0.0
+    power = 1.0
+    coefficient[0] = distance
+    for i in range(1, order + 1):
+        coefficient[i] = sign * dot(normal, weight[i])
+        power *= length
+        total += abs(coefficient[i]) * power
+    if distance + KINK_WIDTH > total:
+        return np.inf
+    return first_root(coefficient, order, length, KINK_WIDTH)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -190,47 +206,40 @@ def first_event(
         for c in range(q):
             t += weight[i, c] ** 2
         motion += np.sqrt(t) * power
-    time, plane, kind = leaving_event(
+    time, plane = leaving_event(
         side, order, degree, multiplier, jump, output, length, slack, coefficient, other
     )
+    kind = LEAVE if plane >= 0 else NONE
+    if kind == LEAVE or SLIDE in side:
+        if output.shape[1] == 1:
+            t = turning(output, order, length, coefficient)
+            if t < time:
+                time, plane, kind = t, -1, TURN
     if motion == 0.0:
         return time, plane, kind
-    near = 0
-    for h in range(p):
-        if side[h] != SLIDE and (abs(side[h]) == 2 or abs(z[h]) <= motion + KINK_WIDTH):
-            near += 1
-    together = 4 * near > p and p * q > 1024
-    if together:
-        across = np.dot(normals, weight[: order + 1].T)
-    else:
-        across = np.empty((0, 0))
+    # Beyond its first order, w moves by no more than this.
+    bend = motion
+    if order > 0:
+        bend -= np.sqrt(dot(weight[1], weight[1])) * length
     for h in range(p):
         if side[h] == SLIDE:
             continue
-        rest = abs(side[h]) == 2
         sign = -1.0 if side[h] < 0 else 1.0
-        if not rest and sign * z[h] + KINK_WIDTH > motion:
-            continue
-        total = 0.0
-        power = 1.0
-        coefficient[0] = sign * z[h]
-        for i in range(1, order + 1):
-            t = 0.0
-            if together:
-                t = across[h, i]
-            else:
-                for c in range(q):
-                    t += normals[h, c] * weight[i, c]
-            coefficient[i] = sign * t
-            power *= length
-            total += abs(t) * power
-        if rest:
+        distance = sign * z[h]
+        if abs(side[h]) == 2:
+            total = 0.0
+            power = 1.0
+            for i in range(1, order + 1):
+                power *= length
+                total += abs(dot(normals[h], weight[i])) * power
             if total > 1e-11 * motion + noise * length and time > 0.0:
                 time, plane, kind = 0.0, h, WAKE
             continue
-        if coefficient[0] + KINK_WIDTH > total:
+        if distance + KINK_WIDTH > motion:
             continue
-        t = first_root(coefficient, order, length, KINK_WIDTH)
+        if distance + min(0.0, sign * dot(normals[h], weight[1]) * length) > bend + KINK_WIDTH:
+            continue
+        t = meeting(normals[h], sign, distance, weight, order, min(length, time), coefficient)
         if t < time:
             time, plane, kind = t, h, HIT
     return time, plane, kind

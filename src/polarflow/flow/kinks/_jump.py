@@ -56,6 +56,26 @@ def _modes(w, a, imbalance, across, unit):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def restore_opposed(group, force, rate, w, a, log_scale, log_across, balanced, opposed):
+    """Mark neurons that point against their D (G, q) to rounding, and put them there exactly."""
+    for j in range(len(group)):
+        opposed[j] = False
+        if not balanced[j] or not rate[j] > 0.0:
+            continue
+        d = force[group[j]]
+        along = dot(w[j], d) / rate[j]
+        if not a[j] * along < 0.0:
+            continue
+        gap = 0.0
+        for c in range(len(d)):
+            gap += (w[j, c] - along * d[c] / rate[j]) ** 2
+        if np.sqrt(gap) + np.exp(log_across[j] - log_scale[j]) < 1e-13:
+            opposed[j] = True
+            for c in range(len(d)):
+                w[j, c] = (d[c] if along > 0.0 else -d[c]) / rate[j]
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def advance(w, a, log_scale, log_across, log_imbalance, imbalance_sign, unit, x):
     """Move a neuron by x = |D| t, in place; returns its new output weight and log scale."""
     across = np.exp(log_across - log_scale)

@@ -22,6 +22,8 @@ from ._patterns import (
 
 #: What a ride says instead of how many segments it took.
 TOO_MANY, NO_ROOM = -1, -2
+#: The kind of a first event that is not known yet.
+UNKNOWN = -1
 _EVENT_CAP = 1000
 #: A neuron of unit norm touches a hyperplane that is this near.
 _TOUCHING = 1e-10
@@ -145,6 +147,10 @@ def ride(
     side,
     w,
     a,
+    first_time,
+    first_plane,
+    first_kind,
+    first_multiplier,
     on,
     jump,
     force,
@@ -168,7 +174,8 @@ def ride(
     """Follow one neuron along the residual polynomial through all its events.
 
     `on` and `jump` (degree+1, p, C) are the forces of the hyperplanes, `force` (degree+1, C, q) is
-    D with the sliding kinks counted as off and not projected, which is used up. Each interval
+    D with the sliding kinks counted as off and not projected, which is used up. Unless the first
+    event is `UNKNOWN`, segment `base` holds the series that leads to it. Each interval
     between events is written as a segment, from number `base` on: where it starts, its pattern and
     Taylor series; with it go the event at its start, as counts of crossings, slides and branchings,
     and its defect.
@@ -186,8 +193,8 @@ def ride(
     now_jump = np.zeros((p, outputs))
     before = np.empty(p, np.int8)
     z = np.empty(p)
-    coefficient = np.empty(most + 2)
-    other = np.empty(most + 2)
+    coefficient = np.empty(segment_w.shape[1] + 2)
+    other = np.empty(segment_w.shape[1] + 2)
     now_force = np.empty((outputs, q))
     counts = np.zeros(3, np.int64)
     flat = force.reshape((degree + 1, outputs * q))
@@ -201,7 +208,8 @@ def ride(
             return NO_ROOM
         weight = segment_w[number]
         output = segment_a[number]
-        if used == 0:
+        known = used == 0 and first_kind != UNKNOWN
+        if used == 0 and not known:
             weight[0, :] = w
             output[0, :] = a
         segment_start[number] = start
@@ -212,20 +220,32 @@ def ride(
         for h in range(p):
             if side[h] == SLIDE:
                 shift_plane(jump, h, degree, start, shifted_jump)
-        slides = pseudo_inverse(side, normals, inverse)
-        order, remaining, ready = ride_series(
-            side, normals, inverse, slides, force, degree, length - start, tolerance, most,
-            moving, multiplier, weight, output,
-        )  # fmt: skip
-        segment_order[number] = order
-        whole = start + remaining >= length * (1.0 - 1e-14)
-        if whole:
-            remaining = length - start
-        np.dot(normals, weight[0], z)
-        time, hit, kind = first_event(
-            side, z, normals, weight, output, order, multiplier, shifted_jump, ready, remaining,
-            noise, slack, coefficient, other,
-        )  # fmt: skip
+        if known:
+            time, hit, kind = first_time, first_plane, first_kind
+            order, ready = segment_order[number], degree
+            remaining, whole = length, True
+            slides = 0
+            for h in range(p):
+                slides += side[h] == SLIDE
+            for i in range(degree + 1):
+                for b in range(slides):
+                    for o in range(outputs):
+                        multiplier[i, b, o] = first_multiplier[i, b, o]
+        else:
+            slides = pseudo_inverse(side, normals, inverse)
+            order, remaining, ready = ride_series(
+                side, normals, inverse, slides, force, degree, length - start, tolerance, most,
+                moving, multiplier, weight, output,
+            )  # fmt: skip
+            segment_order[number] = order
+            whole = start + remaining >= length * (1.0 - 1e-14)
+            if whole:
+                remaining = length - start
+            np.dot(normals, weight[0], z)
+            time, hit, kind = first_event(
+                side, z, normals, weight, output, order, multiplier, shifted_jump, ready, remaining,
+                noise, slack, coefficient, other,
+            )  # fmt: skip
         if kind == NONE and whole:
             return used + 1
         if number + 1 >= room:

@@ -213,9 +213,7 @@ class Window(Move):
         unit = scaled_residual(engine.kind, prediction, engine.label, engine.factor, residual)
         return residual * np.exp(unit - self.unit)
 
-    def _add(
-        self, times: ndarray, changes: ndarray, side: ndarray, w: ndarray, a: ndarray
-    ) -> None:
+    def _add(self, times: ndarray, changes: ndarray, side: ndarray, w: ndarray, a: ndarray) -> None:
         parts, planes = self.parts, self.engine.planes
         base, count, room = self.segments
         correct_states(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from .._engine import Halt
-from ._jump import jump_segments
+from ._jump import jump_segments, restore_opposed
 from ._motion import NO_ROOM
 from ._moves import MEMORY, TOO_MUCH, Jump, JumpSegments
 from ._patterns import plane_forces
@@ -79,22 +79,17 @@ def plateau_jump(
     return None
 
 
-def _opposed(
-    engine: "KinkExactEngine", state: KinkState, field: Field, rate: ndarray
-) -> ndarray:
+def _opposed(engine: "KinkExactEngine", state: KinkState, field: Field, rate: ndarray) -> ndarray:
     """Neurons that point against their velocity exactly, to rounding: they decay for ever.
 
     Their direction is unstable, so that rounding would turn them round after a while; it is
     restored here.
     """
-    force = field.force[field.group, 0]
-    unit = force / np.where(rate > 0, rate, 1.0)[:, None]
-    along = np.einsum("jc,jc->j", state.w, unit)
-    with np.errstate(under="ignore"):
-        across = np.exp(engine.constants[0] - state.log_scale)
-    gap = np.linalg.norm(state.w - along[:, None] * unit, axis=1) + across
-    opposed = (rate > 0) & (state.a[:, 0] * along < 0) & (gap < 1e-13) & engine.balanced
-    state.w[opposed] = np.sign(along[opposed])[:, None] * unit[opposed]
+    opposed = np.empty(len(rate), dtype=np.bool_)
+    restore_opposed(
+        field.group, field.force[:, 0], rate, state.w, state.a[:, 0], state.log_scale,
+        engine.constants[0], engine.balanced, opposed,
+    )  # fmt: skip
     return opposed
 
 

@@ -72,8 +72,8 @@ def coupled_series(
 
     Orders are added while they lengthen the step in proportion to their work, or until the step
     reaches `cap`. `residual[0]` holds the residual divided by exp(unit) on entry, `particle_share`
-    the factor exp(2 log scale) of each particle in the output; `prediction` gets the coefficients of
-    the predictions but for the first.
+    the factor exp(2 log scale) of each particle in the output; `prediction` gets the coefficients
+    of the predictions but for the first.
 
     **Returns** the order used and the length of the step whose truncation error is below the
     tolerance, for the residual relative to its largest entry and for each particle relative to it.

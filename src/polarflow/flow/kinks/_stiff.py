@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STAGES = 6
 _SERIES = 30
 _NEWTON = 12
+#: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
+_STABLE = 4.0
 
 
 def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:
@@ -88,7 +90,8 @@ def ride_along(
     given_series(
         parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
         length, planes.normals, planes.plane, planes.plus, planes.minus, parts.slides,
-        parts.inverse, engine.series_tolerance, weight, output, on, jump, raw, force, multiplier, must_ride,
+        parts.inverse, engine.series_tolerance, weight, output, on, jump, raw, force, multiplier,
+        must_ride,
     )  # fmt: skip
     return engine.ride(
         state, field, parts, (weight, output, _SERIES),
@@ -107,6 +110,7 @@ class StiffSolver:
         self._waiting = 0
         self._work = 0.0
         self._rate = np.inf
+        self._explicit = np.inf
         self._pause, self._longest_pause = 0, 16
 
     def restart(self) -> None:
@@ -130,6 +134,7 @@ class StiffSolver:
     def notice(self, length: float, bound: float) -> None:
         """Learn of an explicit window: several in a row at the edge of stability start us."""
         self._waiting = self._waiting + 1 if bound * length > 1.0 else 0
+        self._explicit = max(self._explicit, length) if self._waiting > 1 else length
         if self._waiting >= 6 and self._pause == 0:
             self.active = True
             self.length = 4.0 * length
@@ -154,6 +159,11 @@ class StiffSolver:
         self._work = 0.0
         values, vectors = np.linalg.eigh(engine.factor * kernel(engine, state))
         values = np.maximum(values, 0.0)
+        if self._explicit * values[-1] < _STABLE:
+            self.active = False
+            self._pause = self._longest_pause
+            return None
+        self._explicit = np.inf
         edge = 4.0 / max(float(values[-1]), 1e-300)
         allowed = engine.allowed(field.residual)
         self.length = max(self.length, 6.0 * edge)

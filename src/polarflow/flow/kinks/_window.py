@@ -3,13 +3,13 @@
 import numpy as np
 from numba import njit
 
-from ._events import event_defect, first_event
+from ._events import event_defect, first_event, leaving_event, meeting, turning
 from ._field import plane_values
-from ._motion import evaluate_rows, ride
-from ._patterns import FAST, KINK_WIDTH, NONE, add, dot
+from ._motion import UNKNOWN, evaluate_rows, ride
+from ._patterns import FAST, HIT, KINK_WIDTH, LEAVE, NONE, SLIDE, TURN, add, dot
 
-#: Times in a window at which the motion of lumped neurons is looked at.
-_SAMPLES = 24
+#: Times in a window at which it is looked where neurons are, and of how many at once.
+_SAMPLES, _BLOCK = 6, 32
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -29,105 +29,222 @@ def neuron_series(mix, first, order, weight, output, own_weight, own_output):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def lumped_motion(lumped, k, group_side, weight, order, normals, length, table, slack, careful):
-    """Where the particles of lumped groups are across each hyperplane, at times in a window.
+def sample_particles(weight, order, length, normals, rows, table, bend):
+    """Where particles are across each hyperplane, at times in a window.
 
-    `table` (G, p, samples, k) gets w.e, and `slack` (G, p) what a neuron of norm sqrt 2 may
-    deviate between samples. Marks groups that slide or rest, whose neurons have more to be watched.
+    `table` (samples * particles, p) gets w.e, and `bend` (particles,) how far w may be from the
+    chord between two samples.
     """
-    for g in range(len(lumped)):
-        careful[g] = False
-        for h in range(len(normals)):
-            if abs(group_side[g, h]) != 1:
-                careful[g] = True
-            if lumped[g] < 0:
-                continue
-            fastest = 0.0
-            for sample in range(_SAMPLES):
-                t = length * (sample + 1) / _SAMPLES
-                speed = 0.0
-                for b in range(k):
-                    x, dx = 0.0, 0.0
-                    for i in range(order, -1, -1):
-                        dx = dx * t + x
-                        x = x * t + dot(normals[h], weight[lumped[g] + b, i])
-                    table[g, h, sample, b] = x
-                    speed += dx**2
-                fastest = max(fastest, speed)
-            slack[g, h] = np.sqrt(2.0 * fastest) * length / _SAMPLES + KINK_WIDTH
+    count, samples = len(weight), len(rows) // len(weight)
+    for i in range(count):
+        for s in range(samples):
+            evaluate_rows(weight[i], order, length * (s + 1) / samples, rows[s * count + i])
+        curvature = 0.0
+        power = 1.0
+        for b in range(2, order + 1):
+            curvature += b * (b - 1) * np.sqrt(dot(weight[i, b], weight[i, b])) * power
+            power *= length
+        bend[i] = 0.125 * curvature * (length / samples) ** 2
+    np.dot(rows, normals.T, table)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def may_meet(side, z, mix, table, slack):
-    """Whether a lumped neuron may meet a kink in a window."""
-    for h in range(len(side)):
-        sign = 1.0 if side[h] > 0 else -1.0
-        if sign * z[h] <= slack[h]:
-            return True
-        for sample in range(_SAMPLES):
+def crowd_motion(weight, normals, table, bend, farthest):
+    """How far a neuron of a lumped group, of norm sqrt 2, may move across each hyperplane."""
+    count = len(weight)
+    for h in range(len(normals)):
+        largest = 0.0
+        for s in range(len(table) // count):
+            square = 0.0
+            for b in range(count):
+                moved = abs(table[s * count + b, h] - dot(normals[h], weight[b, 0])) + bend[b]
+                square += moved * moved
+            largest = max(largest, square)
+        farthest[h] = np.sqrt(2.0 * largest) + KINK_WIDTH
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def may_meet(sign, z, mix, table, slack, lowest, near):
+    """List the hyperplanes that a neuron may meet in a window; returns their number.
+
+    `table` (samples, particles, p) holds w.e of its particles, `slack` is how far below the
+    samples it may be between them.
+    """
+    for h in range(len(sign)):
+        lowest[h] = sign[h] * z[h]
+    for s in range(len(table)):
+        if len(mix) == 1:
+            for h in range(len(sign)):
+                lowest[h] = min(lowest[h], sign[h] * table[s, 0, h])
+            continue
+        for h in range(len(sign)):
             t = 0.0
             for b in range(len(mix)):
-                t += mix[b] * table[h, sample, b]
-            if sign * t <= slack[h]:
-                return True
-    return False
+                t += mix[b] * table[s, b, h]
+            lowest[h] = min(lowest[h], sign[h] * t)
+    count = 0
+    for h in range(len(sign)):
+        if sign[h] != 0.0 and lowest[h] <= slack:
+            near[count] = h
+            count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy")
+def sort_by(first, size):
+    """The neurons in the order of their first particles."""
+    start = np.zeros(size + 1, np.int64)
+    for i in first:
+        start[i + 1] += 1
+    for i in range(size):
+        start[i + 1] += start[i]
+    order = np.empty(len(first), np.int64)
+    for j in range(len(first)):
+        order[start[first[j]]] = j
+        start[first[j]] += 1
+    return order
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def window_events(
-    group, group_side, first, mix, lumped, k, z, share, weight, output, order, multiplier, jump,
-    degree, normals, length, noise, slack, time, first_plane, first_defect,
+    group, group_side, first, mix, lumped, k, z, weight, output, order, multiplier, jump, degree,
+    normals, length, noise, slack, time, first_plane, first_kind, first_defect,
 ):  # fmt: skip
     """The first event of each neuron along a series, and its defect (see `event_defect`)."""
     p, q = normals.shape
     outputs = output.shape[2]
-    groups = len(group_side)
+    groups, count = len(group_side), len(weight)
     top = max(order, degree)
     coefficient = np.empty(top + 2)
     other = np.empty(top + 2)
     own_weight = np.empty((order + 1, q))
     own_output = np.empty((order + 1, outputs))
-    table = np.empty((groups if mix.shape[1] == k else 0, p, _SAMPLES, k))
-    slack_across = np.empty((groups, p))
-    careful = np.empty(groups, np.bool_)
-    lumped_motion(
-        lumped, k, group_side, weight, order, normals, length, table, slack_across, careful
-    )
-    for j in range(len(group)):
+    block = max(k, _BLOCK)
+    rows = np.empty((_SAMPLES * block, q))
+    table = np.empty((_SAMPLES * block, p))
+    bend = np.empty(block)
+    lowest = np.empty(p)
+    near = np.empty(p, np.int64)
+    sign = np.empty((groups, p))
+    # With one output a slide ends for all neurons of a group at once.
+    ends = np.full(groups, np.inf)
+    end_plane = np.full(groups, -1)
+    slides = np.zeros(groups, np.bool_)
+    plain = np.ones(groups, np.bool_)
+    for g in range(groups):
+        for h in range(p):
+            s = group_side[g, h]
+            sign[g, h] = 0.0 if s == SLIDE else (1.0 if s > 0 else -1.0)
+            slides[g] = slides[g] or s == SLIDE
+            plain[g] = plain[g] and abs(s) != 2
+        plain[g] = plain[g] and not (slides[g] and outputs > 1)
+        if slides[g] and plain[g]:
+            ends[g], end_plane[g] = leaving_event(
+                group_side[g], order, degree, multiplier[g], jump, output[0], length, slack,
+                coefficient, other,
+            )  # fmt: skip
+    # Neurons that slide have an event where a changes its sign.
+    change = np.zeros(count)
+    for i in range(count):
+        power = 1.0
+        for b in range(1, order + 1):
+            power *= length
+            change[i] += abs(output[i, b, 0]) * power
+    farthest = np.zeros(p)
+    crowd_still = False
+    until, since, size = 0, 0, 1
+    for j in sort_by(first, count):
         g = group[j]
-        time[j] = np.inf
-        first_defect[j] = 0.0
-        first_plane[j] = -1
-        w, a = weight[first[j]], output[first[j]]
-        if lumped[g] >= 0:
-            if not careful[g] and not may_meet(
-                group_side[g], z[j], mix[j], table[g], slack_across[g]
-            ):
+        i = first[j]
+        whole = lumped[g] >= 0
+        if i >= until:
+            since = i
+            size = k if whole else min(_BLOCK, count - i)
+            until = i + size
+            sample_particles(
+                weight[since:until], order, length, normals, rows[: _SAMPLES * size],
+                table[: _SAMPLES * size], bend[:size],
+            )  # fmt: skip
+            if whole:
+                crowd_still = not weight[since:until, 1 : order + 1].any()
+                crowd_motion(
+                    weight[since:until], normals, table[: _SAMPLES * size], bend[:size], farthest
+                )  # fmt: skip
+        if whole and not slides[g]:
+            # Most of a crowd is farther from all hyperplanes than it may move.
+            away = crowd_still or plain[g]
+            if not crowd_still:
+                for h in range(p):
+                    if sign[g, h] * z[j, h] <= farthest[h]:
+                        away = False
+                        break
+            if away:
+                time[j] = np.inf
+                first_plane[j] = -1
+                first_kind[j] = NONE
+                for b in range(3):
+                    first_defect[j, b] = 0.0
                 continue
-            neuron_series(mix[j], first[j], order, weight, output, own_weight, own_output)
+        views = table[: _SAMPLES * size].reshape((_SAMPLES, size, p))
+        time[j], first_plane[j], first_kind[j] = ends[g], end_plane[g], NONE
+        if ends[g] < np.inf:
+            first_kind[j] = LEAVE
+        first_defect[j] = 0.0
+        reach, start_a, moved_a = KINK_WIDTH, 0.0, 0.0
+        for b in range(k if whole else 1):
+            reach += abs(mix[j, b]) * bend[i + b - since]
+            start_a += mix[j, b] * output[i + b, 0, 0]
+            moved_a += abs(mix[j, b]) * change[i + b]
+        found = 0
+        if plain[g]:
+            part = views[:, i - since : i - since + (k if whole else 1)]
+            found = may_meet(
+                sign[g], z[j], mix[j, : part.shape[1]], part, reach, lowest, near
+            )  # fmt: skip
+            turns = slides[g] and abs(start_a) <= moved_a
+            if found == 0 and not turns and first_kind[j] == NONE:
+                continue
+        w, a = weight[i], output[i]
+        if whole:
+            neuron_series(mix[j], i, order, weight, output, own_weight, own_output)
             w, a = own_weight, own_output
-        t, h, kind = first_event(
-            group_side[g], z[j], normals, w, a, order, multiplier[g], jump, degree, length, noise,
-            slack, coefficient, other,
-        )  # fmt: skip
-        time[j] = t
-        first_plane[j] = h
-        if kind != NONE:
+        if plain[g]:
+            for b in range(found):
+                h = near[b]
+                t = meeting(
+                    normals[h], sign[g, h], sign[g, h] * z[j, h], w, order,
+                    min(length, time[j]), coefficient,
+                )  # fmt: skip
+                if t < time[j]:
+                    time[j], first_plane[j], first_kind[j] = t, h, HIT
+            if turns:
+                t = turning(a, order, length, coefficient)
+                if t < time[j]:
+                    time[j], first_plane[j], first_kind[j] = t, -1, TURN
+        else:
+            time[j], first_plane[j], first_kind[j] = first_event(
+                group_side[g], z[j], normals, w, a, order, multiplier[g], jump, degree, length,
+                noise, slack, coefficient, other,
+            )  # fmt: skip
+        if first_kind[j] != NONE:
             event_defect(
-                group_side[g], h, kind, t, normals, w, a, order, multiplier[g], jump, degree,
-                coefficient, other, first_defect[j],
+                group_side[g], first_plane[j], first_kind[j], time[j], normals, w, a, order,
+                multiplier[g], jump, degree, coefficient, other, first_defect[j],
             )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
 def window_rides(
-    length, time, group, group_side, w, a, raw, on, jump, degree, normals, noise, slack,
-    tolerance, branching, neuron_base, neuron_count, segment_start, segment_side, segment_w,
-    segment_a, segment_order, segment_counts, segment_plane, segment_defect,
+    length, time, first_plane, first_kind, group, group_side, w, a, first, mix, lumped, weight,
+    output, order, multiplier, raw, on, jump, degree, normals, noise, slack, tolerance, branching,
+    neuron_base, neuron_count, segment_start, segment_side, segment_w, segment_a, segment_order,
+    segment_counts, segment_plane, segment_defect,
 ):  # fmt: skip
     """Ride with every neuron that has an event before the end of a window.
 
-    `neuron_base` and `neuron_count` get each one's segments (see `ride`); others have none.
+    Its first segment is the window's series, up to its first event; where `first_kind` is
+    `UNKNOWN` it rides from the start. `neuron_base` and `neuron_count` get each one's segments
+    (see `ride`); others have none.
     **Returns** the number of segments, or the code of a ride that failed.
     """
     p, q = normals.shape
@@ -143,8 +260,15 @@ def window_rides(
         side[:] = group_side[group[j]]
         for i in range(degree + 1):
             force[i] = raw[i, group[j]]
+        if first_kind[j] != UNKNOWN and base < len(segment_start):
+            terms = mix.shape[1] if lumped[group[j]] >= 0 else 1
+            neuron_series(
+                mix[j, :terms], first[j], order, weight, output, segment_w[base], segment_a[base]
+            )  # fmt: skip
+            segment_order[base] = order
         used = ride(
-            side, w[j], a[j], on, jump, force, degree, length, normals, noise, slack, tolerance,
+            side, w[j], a[j], time[j], first_plane[j], first_kind[j], multiplier[group[j]], on,
+            jump, force, degree, length, normals, noise, slack, tolerance,
             branching, base, segment_start, segment_side, segment_w, segment_a, segment_order,
             segment_counts, segment_plane, segment_defect,
         )  # fmt: skip
