@@ -69,8 +69,8 @@ def change_times(
 @njit(cache=True, error_model="numpy")
 def residual_changes(
     times, riders, group, active, first, mix, lumped, k, weight, output, order, share,
-    neuron_base, neuron_count, segment_start, segment_side, segment_w, segment_a, segment_order,
-    normals, plane, plus, minus, kind, label, factor, unit, prediction, changes,
+    neuron_base, neuron_count, segment_start, segment_w, segment_a, segment_order, normals, plane,
+    plus, minus, kind, label, factor, unit, prediction, changes,
 ):  # fmt: skip
     """How the residual deviates from its series, at times from its first event on.
 
@@ -86,7 +86,6 @@ def residual_changes(
     row_w = np.empty((2 * len(riders), q))
     row_a = np.empty((2 * len(riders), outputs))
     owner = np.empty(len(riders), np.int64)
-    segment = np.empty(len(riders), np.int64)
     on_value = np.empty((p, outputs))
     value = np.empty((p, outputs))
     before = np.empty((n, outputs))
@@ -105,7 +104,6 @@ def residual_changes(
             while segment_start[s] > t:
                 s -= 1
             owner[rows] = j
-            segment[rows] = s
             evaluate_rows(segment_w[s], segment_order[s], t - segment_start[s], row_w[2 * rows])
             evaluate_rows(segment_a[s], segment_order[s], t - segment_start[s], row_a[2 * rows])
             row_w[2 * rows + 1] = 0.0
@@ -125,7 +123,7 @@ def residual_changes(
         on_value[:] = 0.0
         value[:] = 0.0
         for r in range(rows):
-            now, frozen = segment_side[segment[r]], active[group[owner[r]]]
+            frozen = active[group[owner[r]]]
             for o in range(outputs):
                 own = share[owner[r]] * row_a[2 * r, o]
                 was = share[owner[r]] * row_a[2 * r + 1, o]
@@ -133,7 +131,7 @@ def residual_changes(
                     u = own * z[2 * r, h]
                     v = was * z[2 * r + 1, h]
                     value[h, o] += u - v
-                    on_value[h, o] += (u if now[h] > 0 else 0.0) - frozen[h] * v
+                    on_value[h, o] += (u if z[2 * r, h] > 0.0 else 0.0) - frozen[h] * v
         plane_values(on_value, value, plane, plus, minus, change)
         if kind == SQUARE:
             change *= -factor
@@ -148,97 +146,141 @@ def residual_changes(
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _integral(times, changes, whole, t, out):
-    """The integral of dr up to t, from its values and its integrals `whole` at the times."""
-    if t <= times[0]:
-        out[:] = 0.0
-        return
-    i = len(times) - 2
-    while times[i] > t:
-        i -= 1
-    s = t - times[i]
-    late = 0.5 * s * s / (times[i + 1] - times[i])
-    for k in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            out[k, o] = whole[i, k, o] + (s - late) * changes[i, k, o] + late * changes[i + 1, k, o]
+def _add_weights(times, t, factor, weight):
+    """Add the weights that integrate a piecewise linear function up to t from its values."""
+    for i in range(len(times) - 1):
+        step = times[i + 1] - times[i]
+        s = min(t - times[i], step)
+        if s <= 0.0:
+            return
+        late = 0.5 * s * s / step
+        weight[i] += factor * (s - late)
+        weight[i + 1] += factor * late
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def correct_states(
-    times, changes, group, group_side, active, slides, inverse, neuron_base, neuron_count,
-    segment_start, segment_side, segment_w, segment_a, segment_order, segment_plane, normals,
-    plane, plus, minus, velocity, start_w, start_a, side, w, a,
+    times, shape, changes, group, group_side, active, slides, inverse, neuron_base, neuron_count,
+    segment_start, segment_w, segment_a, segment_order, segment_plane, segment_change,
+    change_plane, change_side, normals, plane, plus, minus, velocity, start_w, start_a, side, w, a,
 ):  # fmt: skip
     """Add what the changes of the residual do to the states of all neurons, in place.
 
+    The residual deviates from its series by `shape` (times, K) times `changes` (K, n, C).
     Neurons without events take two moments of dr, against 1 - tau/T and tau/T with T the offset,
     for the states at the two ends. `velocity` (G, C, q) is D of the groups, along which what they
     have been moved by grows until T.
     """
     groups, p = group_side.shape
     q = normals.shape[1]
-    n, outputs = changes.shape[1:]
-    parts = len(times) - 1
-    offset = times[parts]
-    whole = np.zeros((parts + 1, n, outputs))
-    moment = np.zeros((2, n, outputs))
-    for i in range(parts):
-        step = times[i + 1] - times[i]
-        whole[i + 1] = whole[i] + 0.5 * step * (changes[i] + changes[i + 1])
-        early, late = step * times[i] / offset, step * times[i + 1] / offset
-        moment[1] += (early / 3.0 + late / 6.0) * changes[i]
-        moment[1] += (early / 6.0 + late / 3.0) * changes[i + 1]
-    moment[0] = whole[parts] - moment[1]
+    outputs = changes.shape[2]
+    count, parts = len(times), len(changes)
+    offset = times[count - 1]
+    # D of the groups at the times, and what each hyperplane adds to it where it is on.
+    force = np.empty((parts, groups, outputs, q))
+    part_jump = np.empty((parts, p, outputs))
     on = np.empty((p, outputs))
-    jump = np.empty((p, outputs))
-    force = np.empty((2, groups, outputs, q))
+    for b in range(parts):
+        plane_forces(changes[b], plane, plus, minus, on, part_jump[b])
+        group_forces(active, on, part_jump[b], normals, force[b])
+    moment = np.zeros((2, count))
+    for i in range(count - 1):
+        step = times[i + 1] - times[i]
+        early, late = step * times[i] / offset, step * times[i + 1] / offset
+        moment[1, i] += early / 3.0 + late / 6.0
+        moment[1, i + 1] += early / 6.0 + late / 3.0
+        moment[0, i] += 0.5 * step - early / 3.0 - late / 6.0
+        moment[0, i + 1] += 0.5 * step - early / 6.0 - late / 3.0
+    factor = np.dot(moment, shape)
+    whole = np.zeros((2, groups, outputs, q))
     multiplier = np.empty((inverse.shape[1], outputs))
     held = np.zeros(groups, np.bool_)
+    idle = np.zeros(groups, np.bool_)
     for g in range(groups):
         for h in range(p):
             held[g] = held[g] or abs(group_side[g, h]) == 2
-    for end in range(2):
-        plane_forces(moment[end], plane, plus, minus, on, jump)
-        group_forces(active, on, jump, normals, force[end])
-        for g in range(groups):
-            project_force(group_side[g], normals, inverse[g], slides[g], force[end, g], multiplier)
-    until = np.empty((n, outputs))
-    since = np.empty((n, outputs))
-    own = np.empty(q)
+        for end in range(2):
+            for b in range(parts):
+                whole[end, g] += factor[end, b] * force[b, g]
+            project_force(group_side[g], normals, inverse[g], slides[g], whole[end, g], multiplier)
+        idle[g] = not whole[:, g].any()
+    weight = np.empty(count)
+    mean = np.empty(parts)
+    own = np.empty((parts, outputs, q))
+    step_force = np.empty((outputs, q))
     moved_w = np.empty(q)
     moved_a = np.empty(outputs)
     grown_w = np.empty(q)
     end_w = np.empty(q)
     end_a = np.empty(outputs)
     speed = np.empty(q)
+    kinks = np.empty(p, np.int64)
+    kink_side = np.empty(p, np.int8)
+    kink_normal = np.empty((p, q))
     for j in range(len(group)):
         base = neuron_base[j]
+        g = group[j]
         if neuron_count[j] < 2 or segment_start[base + 1] >= offset:
-            first, last = force[0, group[j]], force[1, group[j]]
+            if idle[g]:
+                continue
             moved_w[:] = 0.0
             grown_w[:] = 0.0
-            d = velocity[group[j]]
+            d = velocity[g]
             for o in range(outputs):
-                early = dot(w[j], first[o])
-                moved_a[o] = dot(start_w[j], first[o]) + dot(w[j], last[o])
-                add(moved_w, start_a[j, o], first[o])
-                add(moved_w, a[j, o], last[o])
+                early = dot(w[j], whole[0, g, o])
+                moved_a[o] = dot(start_w[j], whole[0, g, o]) + dot(w[j], whole[1, g, o])
+                add(moved_w, start_a[j, o], whole[0, g, o])
+                add(moved_w, a[j, o], whole[1, g, o])
                 add(moved_w, offset * early, d[o])
-                add(grown_w, offset * a[j, o], first[o])
+                add(grown_w, offset * a[j, o], whole[0, g, o])
             for o in range(outputs):
                 a[j, o] += moved_a[o] + dot(d[o], grown_w)
             add(w[j], 1.0, moved_w)
-            if held[group[j]]:
+            if held[g]:
                 project_weight(side[j], normals, w[j])
             continue
         moved_w[:] = 0.0
         moved_a[:] = 0.0
-        until[:] = 0.0
+        own[:] = force[:, g]
+        number = 0
+        for h in range(p):
+            if abs(group_side[g, h]) != 1:
+                kinks[number] = h
+                kink_side[number] = group_side[g, h]
+                kink_normal[number] = normals[h]
+                number += 1
+        changed = segment_change[base]
         for s in range(base, base + neuron_count[j]):
             start = segment_start[s]
             final = s + 1 == base + neuron_count[j] or segment_start[s + 1] >= offset
             stop = offset if final else segment_start[s + 1]
-            now = segment_side[s]
+            while changed < segment_change[s]:
+                h, now = change_plane[changed], change_side[changed]
+                was = group_side[g, h]
+                for i in range(segment_change[base], changed):
+                    if change_plane[i] == h:
+                        was = change_side[i]
+                changed += 1
+                if (was > 0) != (now > 0):
+                    for b in range(parts):
+                        for o in range(outputs):
+                            f = part_jump[b, h, o]
+                            add(own[b, o], f if now > 0 else -f, normals[h])
+                place = number
+                for i in range(number):
+                    if kinks[i] == h:
+                        place = i
+                if abs(now) == 1:
+                    if place < number:
+                        number -= 1
+                        kinks[place] = kinks[number]
+                        kink_side[place] = kink_side[number]
+                        kink_normal[place] = kink_normal[number]
+                    continue
+                kinks[place] = h
+                kink_side[place] = now
+                kink_normal[place] = normals[h]
+                number = max(number, place + 1)
             if final:
                 end_w[:] = w[j]
                 end_a[:] = a[j]
@@ -251,25 +293,30 @@ def correct_states(
                 growth = length * dot(segment_w[s, 1], moved_w)
                 add(moved_w, length * moved_a[0], segment_w[s, 1])
                 moved_a[0] += growth
-            since[:] = until
-            _integral(times, changes, whole, stop, until)
-            plane_forces(until - since, plane, plus, minus, on, jump)
-            kinks = False
+            weight[:] = 0.0
+            _add_weights(times, stop, 1.0, weight)
+            _add_weights(times, start, -1.0, weight)
+            step_force[:] = 0.0
+            for b in range(parts):
+                mean[b] = 0.0
+                for i in range(count):
+                    mean[b] += weight[i] * shape[i, b]
+                if mean[b] != 0.0:
+                    for o in range(outputs):
+                        add(step_force[o], mean[b], own[b, o])
             for o in range(outputs):
-                own[:] = 0.0
-                for h in range(p):
-                    kinks = kinks or abs(now[h]) != 1
-                    f = on[h, o] - (0.0 if now[h] > 0 else jump[h, o])
-                    if f != 0.0:
-                        add(own, f, normals[h])
-                moved_a[o] += 0.5 * (dot(segment_w[s, 0], own) + dot(end_w, own))
-                add(moved_w, 0.5 * (segment_a[s, 0, o] + end_a[o]), own)
-            if kinks:
-                project_weight(now, normals, moved_w)
+                moved_a[o] += 0.5 * dot(segment_w[s, 0], step_force[o])
+                moved_a[o] += 0.5 * dot(end_w, step_force[o])
+                add(moved_w, 0.5 * (segment_a[s, 0, o] + end_a[o]), step_force[o])
+            if number:
+                project_weight(kink_side[:number], kink_normal, moved_w)
             if final:
                 break
             h = segment_plane[s + 1]
-            if h < 0 or now[h] == SLIDE:
+            slid = h < 0
+            for i in range(number):
+                slid = slid or (kinks[i] == h and kink_side[i] == SLIDE)
+            if slid:
                 continue
             # It meets the kink earlier by the time in which it gains what it was moved by.
             speed[:] = 0.0
@@ -286,4 +333,5 @@ def correct_states(
             w[j, c] += moved_w[c]
         for o in range(outputs):
             a[j, o] += moved_a[o]
-        project_weight(side[j], normals, w[j])
+        if number:
+            project_weight(kink_side[:number], kink_normal, w[j])

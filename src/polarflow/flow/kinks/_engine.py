@@ -14,7 +14,7 @@ from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
 from ._late_window import Late
-from ._motion import EXTRA, NO_ROOM, UNKNOWN
+from ._motion import EXTRA, NO_ROOM, UNKNOWN, window_rides
 from ._moves import MEMORY, TOO_MUCH, Move, Parts, Segments, Window
 from ._particles import group_patterns
 from ._patterns import (
@@ -38,7 +38,7 @@ from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._series import coupled_series
 from ._state import Field, KinkState, targets
 from ._stiff import StiffSolver
-from ._window import cut_length, window_events, window_rides
+from ._window import cut_length, window_events
 
 _MAX_ORDER = 30
 #: How many times longer than the last one a window that events cut may be.
@@ -393,7 +393,9 @@ class KinkExactEngine:
             prediction=prediction, bend=bend,
         )  # fmt: skip
         self._stiff.advanced(window.length)
-        self.last_length = window.length if window.length < whole else _FREE * window.length
+        self.last_length = window.length
+        if window.length == whole:
+            self.last_length *= _FREE
         if self.late is not None:
             self.late.notice(window.length)
         return window
@@ -447,8 +449,9 @@ class KinkExactEngine:
         ride_order = max(order, degree + EXTRA)
         room = Segments(
             16 + int(self._segments_each * np.sum(time <= length)),
+            p,
             (
-                ("start", (), float), ("side", (p,), np.int8), ("w", (ride_order + 1, q), float),
+                ("start", (), float), ("w", (ride_order + 1, q), float),
                 ("a", (ride_order + 1, outputs), float), ("order", (), np.int64),
                 ("counts", (3,), np.int64),
                 ("plane", (), np.int64), ("defect", (3,), float),
@@ -461,8 +464,8 @@ class KinkExactEngine:
                 state.a, parts.first, parts.mix, parts.lumped, weight, output, order, multiplier,
                 raw[: degree + 1], on[: degree + 1], jump[: degree + 1], degree, planes.normals,
                 self.noise, slack, self.series_tolerance, self.branch, base, count, room["start"],
-                room["side"], room["w"], room["a"], room["order"], room["counts"], room["plane"],
-                room["defect"],
+                room["w"], room["a"], room["order"], room["counts"], room["plane"],
+                room["defect"], room["change"], room.planes, room.sides,
             )  # fmt: skip
             if used >= 0:
                 break

@@ -186,47 +186,31 @@ def meeting(normal, sign, distance, weight, order, length, coefficient):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def first_event(
-    side, z, normals, weight, output, order, multiplier, jump, degree, length, noise, slack,
+def held_event(
+    side, normals, weight, output, order, multiplier, jump, degree, length, noise, slack,
     coefficient, other,
 ):  # fmt: skip
-    """The first event of a neuron in [0, length]: its time, hyperplane and kind.
+    """The first event in [0, length] of the kinks on which a neuron slides or rests.
 
-    `z` holds w.e for all hyperplanes at time zero. The weight is a polynomial of the given order,
-    multipliers and forces of the given degree. A multiplier may pass its bound by `slack` before
-    the neuron leaves its slide: what D is off by then is too small to matter, and rounding doesn't
-    make it leave and return.
+    The weight is a polynomial of the given order, multipliers and forces of the given degree. A
+    multiplier may pass its bound by `slack` before the neuron leaves its slide: what D is off by
+    then is too small to matter, and rounding doesn't make it leave and return.
     """
-    p, q = normals.shape
-    motion = 0.0
-    power = 1.0
-    for i in range(1, order + 1):
-        power *= length
-        t = 0.0
-        for c in range(q):
-            t += weight[i, c] ** 2
-        motion += np.sqrt(t) * power
+    if len(side) == 0:
+        return np.inf, -1, NONE
     time, plane = leaving_event(
         side, order, degree, multiplier, jump, output, length, slack, coefficient, other
     )
     kind = LEAVE if plane >= 0 else NONE
-    if kind == LEAVE or SLIDE in side:
-        if output.shape[1] == 1:
-            t = turning(output, order, length, coefficient)
-            if t < time:
-                time, plane, kind = t, -1, TURN
-    if motion == 0.0:
-        return time, plane, kind
-    # Beyond its first order, w moves by no more than this.
-    bend = motion
-    if order > 0:
-        bend -= np.sqrt(dot(weight[1], weight[1])) * length
-    for h in range(p):
-        if side[h] == SLIDE:
-            continue
-        sign = -1.0 if side[h] < 0 else 1.0
-        distance = sign * z[h]
-        if abs(side[h]) == 2:
+    motion = 0.0
+    power = 1.0
+    for i in range(1, order + 1):
+        power *= length
+        motion += np.sqrt(dot(weight[i], weight[i])) * power
+    slides = False
+    for h in range(len(side)):
+        slides = slides or side[h] == SLIDE
+        if abs(side[h]) == 2 and motion > 0.0:
             total = 0.0
             power = 1.0
             for i in range(1, order + 1):
@@ -234,14 +218,10 @@ def first_event(
                 total += abs(dot(normals[h], weight[i])) * power
             if total > 1e-11 * motion + noise * length and time > 0.0:
                 time, plane, kind = 0.0, h, WAKE
-            continue
-        if distance + KINK_WIDTH > motion:
-            continue
-        if distance + min(0.0, sign * dot(normals[h], weight[1]) * length) > bend + KINK_WIDTH:
-            continue
-        t = meeting(normals[h], sign, distance, weight, order, min(length, time), coefficient)
+    if slides and output.shape[1] == 1:
+        t = turning(output, order, length, coefficient)
         if t < time:
-            time, plane, kind = t, h, HIT
+            time, plane, kind = t, -1, TURN
     return time, plane, kind
 
 

@@ -173,8 +173,8 @@ class Ridden:
         times: list[ndarray] = []
         for j in np.flatnonzero(matters & (count > 1)):
             some = slice(base[j], base[j] + count[j])
-            side, start = room["side"][some], room["start"][some]
-            times.append(start[1:][np.any(side[1:] != side[:-1], axis=1)])
+            change, start = room["change"][some], room["start"][some]
+            times.append(start[1:][change[1:] != change[:-1]])
         return np.concatenate(times) if times else np.zeros(0)
 
 

@@ -28,14 +28,22 @@ TOO_MUCH = "the number of events of one neuron in one step, or of its multiplier
 class Segments:
     """Room for what happens to neurons between events; one array for each thing, grown together.
 
+    `planes` and `sides` are the changes of patterns at events, of all segments one after another.
+
     **Arguments:**
 
+    - `planes`: the number of hyperplanes.
     - `shapes`: name, shape of one segment's part, and type of each array.
     """
 
-    def __init__(self, room: int, shapes: tuple[tuple[str, tuple[int, ...], type], ...]) -> None:
-        self.shapes = shapes
-        self.bytes = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for _, shape, kind in shapes)
+    def __init__(
+        self, room: int, planes: int, shapes: tuple[tuple[str, tuple[int, ...], type], ...]
+    ) -> None:
+        self.shapes = (*shapes, ("change", (), np.int64))
+        self._count = planes
+        self.bytes = sum(
+            int(np.prod(shape)) * np.dtype(kind).itemsize for _, shape, kind in self.shapes
+        )
         self.room = 0
         self.resize(room)
 
@@ -45,6 +53,8 @@ class Segments:
         self.arrays: dict[str, ndarray] = {
             name: np.empty((room, *shape), kind) for name, shape, kind in self.shapes
         }
+        self.planes = np.empty(2 * room + 2 * self._count, np.int64)
+        self.sides = np.empty(2 * room + 2 * self._count, np.int8)
 
     def trim(self, used: int) -> None:
         """Give back what is not used."""
@@ -53,27 +63,6 @@ class Segments:
 
     def __getitem__(self, name: str) -> ndarray:
         return self.arrays[name]
-
-
-class JumpSegments(Segments):
-    """The segments of a jump, and the changes of patterns at their ends."""
-
-    def __init__(self, room: int, planes: int, dimension: int) -> None:
-        self._count = planes
-        super().__init__(
-            room,
-            (
-                ("start", (), float), ("w", (dimension,), float), ("a", (), float),
-                ("scale", (), float), ("unit", (dimension,), float), ("size", (), float),
-                ("counts", (3,), np.int64), ("change", (), np.int64),
-            ),
-        )  # fmt: skip
-
-    def resize(self, room: int) -> None:
-        """Empty arrays for so many segments."""
-        super().resize(room)
-        self.planes = np.empty(2 * room + 2 * self._count, np.int64)
-        self.sides = np.empty(2 * room + 2 * self._count, np.int8)
 
 
 class Parts:
@@ -158,7 +147,7 @@ class Window(Move):
             window_prediction(
                 offset, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
                 parts.k, weight, output, order, parts.particle_share, parts.particle_group,
-                parts.share, base, count, room["start"], room["side"], room["w"], room["a"],
+                parts.share, base, count, room["start"], room["w"], room["a"],
                 room["order"], planes.normals, planes.plane, planes.plus, planes.minus, prediction,
             )  # fmt: skip
         return result
@@ -172,7 +161,8 @@ class Window(Move):
         window_states(
             offset, self.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k,
             weight, output, order, base, count,
-            room["start"], room["side"], room["w"], room["a"], room["order"], side, w, a,
+            room["start"], room["w"], room["a"], room["order"], room["change"], room.planes,
+            room.sides, side, w, a,
         )  # fmt: skip
         if self.prediction is not None:
             self._correct(offset, side, w, a)
@@ -194,16 +184,16 @@ class Window(Move):
         changes = np.empty((len(times), *engine.label.shape))
         residual_changes(
             times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
-            parts.k, weight, output, order, parts.share, base, count, room["start"], room["side"],
+            parts.k, weight, output, order, parts.share, base, count, room["start"],
             room["w"], room["a"], room["order"], planes.normals, planes.plane, planes.plus,
             planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
             changes,
         )  # fmt: skip
         before = self._residual(w, a)
-        self._add(times, changes, side, w, a)
+        self._add(times, np.eye(len(times))[:, 1:], changes[1:], side, w, a)
         # What has moved changes the residual in its turn, about as the cube of the time since.
-        part = ((times - times[0]) / (offset - times[0]))[:, None, None]
-        self._add(times, part**3 * (self._residual(w, a) - before), side, w, a)
+        cube = ((times - times[0]) / (offset - times[0]))[:, None] ** 3
+        self._add(times, cube, (self._residual(w, a) - before)[None], side, w, a)
 
     def _residual(self, w: ndarray, a: ndarray) -> ndarray:
         """The residual at weights that are not normalised yet, divided by exp(unit)."""
@@ -213,14 +203,23 @@ class Window(Move):
         unit = scaled_residual(engine.kind, prediction, engine.label, engine.factor, residual)
         return residual * np.exp(unit - self.unit)
 
-    def _add(self, times: ndarray, changes: ndarray, side: ndarray, w: ndarray, a: ndarray) -> None:
+    def _add(
+        self,
+        times: ndarray,
+        shape: ndarray,
+        changes: ndarray,
+        side: ndarray,
+        w: ndarray,
+        a: ndarray,
+    ) -> None:
         parts, planes = self.parts, self.engine.planes
         base, count, room = self.segments
         correct_states(
-            times, changes, self.group, parts.group_side, parts.active, parts.slides,
-            parts.inverse, base, count, room["start"], room["side"], room["w"], room["a"],
-            room["order"], room["plane"], planes.normals, planes.plane, planes.plus, planes.minus,
-            self.velocity, self.state.w, self.state.a, side, w, a,
+            times, np.ascontiguousarray(shape), changes, self.group, parts.group_side,
+            parts.active, parts.slides, parts.inverse, base, count, room["start"], room["w"],
+            room["a"], room["order"], room["plane"], room["change"], room.planes, room.sides,
+            planes.normals, planes.plane, planes.plus, planes.minus, self.velocity, self.state.w,
+            self.state.a, side, w, a,
         )  # fmt: skip
 
     def _count(self, offset: float, counts: ndarray) -> None:

@@ -8,7 +8,7 @@ from numpy import ndarray
 from .._engine import Halt
 from ._jump import jump_segments, restore_opposed
 from ._motion import NO_ROOM
-from ._moves import MEMORY, TOO_MUCH, Jump, JumpSegments
+from ._moves import MEMORY, TOO_MUCH, Jump, Segments
 from ._patterns import plane_forces
 from ._residual import SQUARE
 from ._state import Field, KinkState, log_total
@@ -132,7 +132,14 @@ def _segments(
     on, jump = np.empty((2, p, engine.label.shape[1]))
     plane_forces(residual, planes.plane, planes.plus, planes.minus, on, jump)
     base, count = np.zeros((2, m), np.int64)
-    room = JumpSegments(4 * m + 16, p, q)
+    room = Segments(
+        4 * m + 16,
+        p,
+        (
+            ("start", (), float), ("w", (q,), float), ("a", (), float), ("scale", (), float),
+            ("unit", (q,), float), ("size", (), float), ("counts", (3,), np.int64),
+        ),
+    )  # fmt: skip
     while True:
         used = jump_segments(
             moving, state.side, state.w, state.a, state.log_scale, *engine.constants, on, jump,

@@ -1,31 +1,15 @@
-"""A window: first events of all neurons along the series, their rides, and states at any offset."""
+"""A window: first events of all neurons along the series, and states at any offset."""
 
 import numpy as np
 from numba import njit
 
-from ._events import event_defect, first_event, leaving_event, meeting, turning
+from ._events import event_defect, held_event, leaving_event, meeting, turning
 from ._field import plane_values
-from ._motion import UNKNOWN, evaluate_rows, ride
+from ._motion import evaluate_rows, neuron_series
 from ._patterns import FAST, HIT, KINK_WIDTH, LEAVE, NONE, SLIDE, TURN, add, dot
 
 #: Times in a window at which it is looked where neurons are, and of how many at once.
 _SAMPLES, _BLOCK = 6, 32
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def neuron_series(mix, first, order, weight, output, own_weight, own_output):
-    """The series of a neuron as the combination of its particles."""
-    for i in range(order + 1):
-        for c in range(own_weight.shape[1]):
-            s = 0.0
-            for b in range(len(mix)):
-                s += mix[b] * weight[first + b, i, c]
-            own_weight[i, c] = s
-        for o in range(own_output.shape[1]):
-            s = 0.0
-            for b in range(len(mix)):
-                s += mix[b] * output[first + b, i, o]
-            own_output[i, o] = s
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -90,6 +74,43 @@ def may_meet(sign, z, mix, table, slack, lowest, near):
     return count
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def first_meeting(sign, near, z, normals, weight, order, length, coefficient):
+    """The first time in [0, length] at which a neuron meets a hyperplane listed, and that."""
+    bend = 0.0
+    power = length
+    for i in range(2, order + 1):
+        power *= length
+        bend += np.sqrt(dot(weight[i], weight[i])) * power
+    # One that seems to be met early shortens the search for the others.
+    soonest, likely = np.inf, -1
+    for h in near:
+        speed = -sign[h] * dot(normals[h], weight[1])
+        if speed > 0.0 and sign[h] * z[h] < soonest * speed:
+            soonest, likely = sign[h] * z[h] / speed, h
+    time, plane = np.inf, -1
+    if likely >= 0:
+        t = meeting(
+            normals[likely], sign[likely], sign[likely] * z[likely], weight, order, length,
+            coefficient,
+        )  # fmt: skip
+        if t < time:
+            time, plane = t, likely
+    for h in near:
+        if h == likely:
+            continue
+        until = min(length, time)
+        distance = sign[h] * z[h]
+        nearest = distance + min(0.0, sign[h] * dot(normals[h], weight[1]) * until)
+        # The rest is at least quadratic in time.
+        if nearest > bend * (until / length) ** 2 + KINK_WIDTH:
+            continue
+        t = meeting(normals[h], sign[h], distance, weight, order, until, coefficient)
+        if t < time:
+            time, plane = t, h
+    return time, plane
+
+
 @njit(cache=True, error_model="numpy")
 def sort_by(first, size):
     """The neurons in the order of their first particles."""
@@ -134,7 +155,7 @@ def window_events(
     for g in range(groups):
         for h in range(p):
             s = group_side[g, h]
-            sign[g, h] = 0.0 if s == SLIDE else (1.0 if s > 0 else -1.0)
+            sign[g, h] = float(s) if abs(s) == 1 else 0.0
             slides[g] = slides[g] or s == SLIDE
             plain[g] = plain[g] and abs(s) != 2
         plain[g] = plain[g] and not (slides[g] and outputs > 1)
@@ -195,37 +216,32 @@ def window_events(
             reach += abs(mix[j, b]) * bend[i + b - since]
             start_a += mix[j, b] * output[i + b, 0, 0]
             moved_a += abs(mix[j, b]) * change[i + b]
-        found = 0
-        if plain[g]:
-            part = views[:, i - since : i - since + (k if whole else 1)]
-            found = may_meet(
-                sign[g], z[j], mix[j, : part.shape[1]], part, reach, lowest, near
-            )  # fmt: skip
-            turns = slides[g] and abs(start_a) <= moved_a
-            if found == 0 and not turns and first_kind[j] == NONE:
-                continue
+        part = views[:, i - since : i - since + (k if whole else 1)]
+        found = may_meet(
+            sign[g], z[j], mix[j, : part.shape[1]], part, reach, lowest, near
+        )  # fmt: skip
+        turns = plain[g] and slides[g] and abs(start_a) <= moved_a
+        if plain[g] and found == 0 and not turns and first_kind[j] == NONE:
+            continue
         w, a = weight[i], output[i]
         if whole:
             neuron_series(mix[j], i, order, weight, output, own_weight, own_output)
             w, a = own_weight, own_output
-        if plain[g]:
-            for b in range(found):
-                h = near[b]
-                t = meeting(
-                    normals[h], sign[g, h], sign[g, h] * z[j, h], w, order,
-                    min(length, time[j]), coefficient,
-                )  # fmt: skip
-                if t < time[j]:
-                    time[j], first_plane[j], first_kind[j] = t, h, HIT
-            if turns:
-                t = turning(a, order, length, coefficient)
-                if t < time[j]:
-                    time[j], first_plane[j], first_kind[j] = t, -1, TURN
-        else:
-            time[j], first_plane[j], first_kind[j] = first_event(
-                group_side[g], z[j], normals, w, a, order, multiplier[g], jump, degree, length,
-                noise, slack, coefficient, other,
+        if not plain[g]:
+            time[j], first_plane[j], first_kind[j] = held_event(
+                group_side[g], normals, w, a, order, multiplier[g], jump, degree, length, noise,
+                slack, coefficient, other,
             )  # fmt: skip
+        elif turns:
+            t = turning(a, order, length, coefficient)
+            if t < time[j]:
+                time[j], first_plane[j], first_kind[j] = t, -1, TURN
+        if found:
+            t, h = first_meeting(
+                sign[g], near[:found], z[j], normals, w, order, min(length, time[j]), coefficient
+            )  # fmt: skip
+            if t < time[j]:
+                time[j], first_plane[j], first_kind[j] = t, h, HIT
         if first_kind[j] != NONE:
             event_defect(
                 group_side[g], first_plane[j], first_kind[j], time[j], normals, w, a, order,
@@ -234,56 +250,10 @@ def window_events(
 
 
 @njit(cache=True, error_model="numpy")
-def window_rides(
-    length, time, first_plane, first_kind, group, group_side, w, a, first, mix, lumped, weight,
-    output, order, multiplier, raw, on, jump, degree, normals, noise, slack, tolerance, branching,
-    neuron_base, neuron_count, segment_start, segment_side, segment_w, segment_a, segment_order,
-    segment_counts, segment_plane, segment_defect,
-):  # fmt: skip
-    """Ride with every neuron that has an event before the end of a window.
-
-    Its first segment is the window's series, up to its first event; where `first_kind` is
-    `UNKNOWN` it rides from the start. `neuron_base` and `neuron_count` get each one's segments
-    (see `ride`); others have none.
-    **Returns** the number of segments, or the code of a ride that failed.
-    """
-    p, q = normals.shape
-    outputs = a.shape[1]
-    side = np.empty(p, np.int8)
-    force = np.empty((degree + 1, outputs, q))
-    base = np.int64(0)
-    for j in range(len(group)):
-        neuron_base[j] = base
-        neuron_count[j] = 0
-        if time[j] > length:
-            continue
-        side[:] = group_side[group[j]]
-        for i in range(degree + 1):
-            force[i] = raw[i, group[j]]
-        if first_kind[j] != UNKNOWN and base < len(segment_start):
-            terms = mix.shape[1] if lumped[group[j]] >= 0 else 1
-            neuron_series(
-                mix[j, :terms], first[j], order, weight, output, segment_w[base], segment_a[base]
-            )  # fmt: skip
-            segment_order[base] = order
-        used = ride(
-            side, w[j], a[j], time[j], first_plane[j], first_kind[j], multiplier[group[j]], on,
-            jump, force, degree, length, normals, noise, slack, tolerance,
-            branching, base, segment_start, segment_side, segment_w, segment_a, segment_order,
-            segment_counts, segment_plane, segment_defect,
-        )  # fmt: skip
-        if used < 0:
-            return used
-        neuron_count[j] = used
-        base += used
-    return base
-
-
-@njit(cache=True, error_model="numpy")
 def window_states(
     offset, group, group_side, first, mix, lumped, k, weight, output, order, neuron_base,
-    neuron_count, segment_start, segment_side, segment_w, segment_a, segment_order, out_side,
-    out_w, out_a,
+    neuron_count, segment_start, segment_w, segment_a, segment_order, segment_change, change_plane,
+    change_side, out_side, out_w, out_a,
 ):  # fmt: skip
     """States of all neurons at an offset of a window."""
     count, _, q = weight.shape
@@ -294,6 +264,7 @@ def window_states(
         evaluate_rows(weight[i], order, offset, now_w[i])
         evaluate_rows(output[i], order, offset, now_a[i])
     for j in range(len(group)):
+        out_side[j] = group_side[group[j]]
         if neuron_count[j] > 0:
             s = neuron_base[j] + neuron_count[j] - 1
             while s > neuron_base[j] and segment_start[s] > offset:
@@ -301,9 +272,9 @@ def window_states(
             t = offset - segment_start[s]
             evaluate_rows(segment_w[s], segment_order[s], t, out_w[j])
             evaluate_rows(segment_a[s], segment_order[s], t, out_a[j])
-            out_side[j] = segment_side[s]
+            for i in range(segment_change[neuron_base[j]], segment_change[s]):
+                out_side[j, change_plane[i]] = change_side[i]
             continue
-        out_side[j] = group_side[group[j]]
         i = first[j]
         if lumped[group[j]] < 0:
             out_w[j] = now_w[i]
@@ -324,8 +295,8 @@ def window_states(
 @njit(cache=True, error_model="numpy")
 def window_prediction(
     offset, riders, group, active, first, mix, lumped, k, weight, output, order, particle_share,
-    particle_group, share, neuron_base, neuron_count, segment_start, segment_side, segment_w,
-    segment_a, segment_order, normals, plane, plus, minus, prediction,
+    particle_group, share, neuron_base, neuron_count, segment_start, segment_w, segment_a,
+    segment_order, normals, plane, plus, minus, prediction,
 ):  # fmt: skip
     """Predictions at an offset of a window, from its particles and the neurons that ride."""
     count, _, q = weight.shape
@@ -338,7 +309,6 @@ def window_prediction(
     a = np.empty(outputs)
     rider_w = np.zeros((len(riders), q))
     rider_a = np.zeros((len(riders), outputs))
-    segment = np.zeros(len(riders), np.int64)
     for i in range(count):
         evaluate_rows(weight[i], order, offset, now_w[i])
         evaluate_rows(output[i], order, offset, now_a[i])
@@ -358,7 +328,6 @@ def window_prediction(
         s = neuron_base[j] + neuron_count[j] - 1
         while s > neuron_base[j] and segment_start[s] > offset:
             s -= 1
-        segment[r] = s
         t = offset - segment_start[s]
         evaluate_rows(segment_w[s], segment_order[s], t, rider_w[r])
         evaluate_rows(segment_a[s], segment_order[s], t, rider_a[r])
@@ -366,7 +335,6 @@ def window_prediction(
     value = np.zeros((p, outputs))
     z = np.dot(rider_w, normals.T)
     for r in range(len(riders)):
-        side = segment_side[segment[r]]
         for o in range(outputs):
             t = share[riders[r]] * rider_a[r, o]
             if t == 0.0:
@@ -374,7 +342,7 @@ def window_prediction(
             for h in range(p):
                 v = t * z[r, h]
                 value[h, o] += v
-                on_value[h, o] += v if side[h] > 0 else 0.0
+                on_value[h, o] += v if z[r, h] > 0.0 else 0.0
     by_plane = np.empty((p, q))
     total = np.empty(q)
     for o in range(outputs):
