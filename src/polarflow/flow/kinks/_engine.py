@@ -472,7 +472,9 @@ class KinkExactEngine:
             if used == NO_ROOM and 2.0 * room.room * room.bytes <= MEMORY:
                 room.resize(4 * room.room)
             elif cut and halvings < 60:
-                length *= 0.5
+                # Shorter by what those that found no room would need.
+                done = float(np.sum(count > 0)) / max(1.0, float(np.sum(time <= length)))
+                length *= min(max(0.8 * done, 0.1), 0.8)
                 halvings += 1
             else:
                 raise Halt("limit", f"A limit was met: in a window {TOO_MUCH}.")

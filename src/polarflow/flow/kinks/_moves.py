@@ -4,6 +4,7 @@ Offsets count the time in which neurons move under the residual scaled by exp(-u
 d tau = exp(unit) dt.
 """
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,14 +173,33 @@ class Window(Move):
         return KinkState(*self._time(offset), side, w, a, scale)
 
     def _correct(self, offset: float, side: ndarray, w: ndarray, a: ndarray) -> None:
-        engine, parts, planes = self.engine, self.parts, self.engine.planes
-        weight, output, order = self.series
         base, count, room = self.segments
         riders = np.nonzero(count > 1)[0]
         if not (room["start"][base[riders] + 1] < offset).any():
             return
+        times, changes = self._changes
+        early = int(np.sum(times < offset))
+        if early < len(times):
+            # Piecewise linear as they are, they end at the offset.
+            late = (offset - times[early - 1]) / (times[early] - times[early - 1])
+            last = (1.0 - late) * changes[early - 1] + late * changes[early]
+            times = np.append(times[:early], offset)
+            changes = np.concatenate([changes[:early], last[None]])
+        before = self._residual(w, a)
+        self._add(times, np.eye(len(times))[:, 1:], changes[1:], side, w, a)
+        # What has moved changes the residual in its turn, about as the cube of the time since.
+        cube = ((times - times[0]) / (offset - times[0]))[:, None] ** 3
+        self._add(times, cube, (self._residual(w, a) - before)[None], side, w, a)
+
+    @cached_property
+    def _changes(self) -> tuple[ndarray, ndarray]:
+        """How the residual deviates from its series in this window, at some times."""
+        engine, parts, planes = self.engine, self.parts, self.engine.planes
+        weight, output, order = self.series
+        base, count, room = self.segments
+        riders = np.nonzero(count > 1)[0]
         times = change_times(
-            offset, riders, parts.share, base, count, room["start"], room["defect"]
+            self.length, riders, parts.share, base, count, room["start"], room["defect"]
         )  # fmt: skip
         changes = np.empty((len(times), *engine.label.shape))
         residual_changes(
@@ -189,11 +209,7 @@ class Window(Move):
             planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
             changes,
         )  # fmt: skip
-        before = self._residual(w, a)
-        self._add(times, np.eye(len(times))[:, 1:], changes[1:], side, w, a)
-        # What has moved changes the residual in its turn, about as the cube of the time since.
-        cube = ((times - times[0]) / (offset - times[0]))[:, None] ** 3
-        self._add(times, cube, (self._residual(w, a) - before)[None], side, w, a)
+        return times, changes
 
     def _residual(self, w: ndarray, a: ndarray) -> ndarray:
         """The residual at weights that are not normalised yet, divided by exp(unit)."""
