@@ -378,3 +378,63 @@ def test_deep_networks_keep_their_balance(powers):
 def test_networks_without_layers_keep_no_balance():
     problem = pf.problem(ONE, Diagonal(2), equal_pairs(Diagonal(2), 1, log10_scale=-2))
     assert pf.gradient_flow(problem, stop=pf.Stop(time=1.0)).balancedness_drift is None
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_diagonal_networks_of_depth_leave_their_saddles_from_any_start(depth):
+    """From 1e-60 and 1e-300 the saddles are the same, and times grow by the factor delta^(2-L)."""
+    x = np.random.default_rng(0).standard_normal((3, 5))
+    data = pf.Data(x, x @ np.array([1.0, 0.0, 0.0, -2.0, 0.0]))
+    network, met, left = Diagonal(depth), [], []
+    for log10_scale in (-60.0, -300.0):
+        initial = equal_pairs(network, 5, log10_scale=log10_scale)
+        flow = pf.gradient_flow(pf.problem(data, network, initial), stop=pf.Stop(loss=1e-8))
+        assert (flow.status, flow.stop_reason) == ("ok", "loss")
+        met.append([saddle.loss for saddle in flow.saddles])
+        left.append([saddle.log_time_leave for saddle in flow.saddles])
+    assert len(met[0]) > 1
+    assert met[1] == pytest.approx(met[0], rel=1e-6)
+    shift = (depth - 2) * 240.0 * np.log(10.0)
+    assert np.subtract(left[1], left[0]) == pytest.approx(shift, abs=1e-6 * shift)
+
+
+def test_a_deep_linear_network_from_1e_minus_30_is_fitted():
+    """Three layers, one output: the loss is reached, and ends at the least squares with noise."""
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((8, 3)), 0.1 * rng.standard_normal(8)
+    y = x @ np.array([1.0, -0.5, 0.3])
+    network = Deep((3, 3), (LINEAR, LINEAR))
+    initial = gaussian(network, 3, log10_scale=-30, seed=1)
+    fitted = pf.gradient_flow(pf.problem(pf.Data(x, y), network, initial), stop=pf.Stop(loss=1e-8))
+    assert (fitted.status, fitted.stop_reason) == ("ok", "loss")
+    problem = pf.problem(pf.Data(x, y + noise), network, initial)
+    flow = pf.gradient_flow(problem, stop=pf.Stop(loss=1e-8))
+    least = np.linalg.lstsq(x, y + noise)[1][0] / 16
+    assert flow.status == "at_rest" and flow.final.loss[0] == pytest.approx(least, rel=1e-10)
+
+
+def test_problems_of_one_shape_share_what_is_compiled():
+    """Other data, labels and starts of the same shape compile nothing."""
+    import jax
+
+    from polarflow.flow.smooth import SmoothEngine
+
+    compiled: list[str] = []
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    network, counts = SquaredRelu(5), []
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        data = pf.Data(rng.standard_normal((7, 3)), rng.choice([-1.0, 1.0], 7))
+        initial = gaussian(network, 3, log10_scale=-1, seed=seed)
+        before = len(compiled)
+        engine = SmoothEngine(pf.problem(data, network, initial, loss=Logistic("sum")), 1e-8)
+        engine.prepare()
+        window = engine.advance(engine.initial(), np.inf)
+        engine.measure(window.states(np.array([window.length])))
+        counts.append(len(compiled) - before)
+    assert 0 < counts[0] < 12 and counts[1] == 0

@@ -188,7 +188,7 @@ def check_frozen(frozen: tuple[int, ...], layers: int) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Images:
     """Convolutions with max-pooling, then a chain of matrices."""
 

@@ -26,7 +26,8 @@ import numpy as np
 from numpy import ndarray
 
 from .._collocation import Collocation, radau
-from ._shares import Margins, log_sum
+from .._logs import log_sum
+from ._shares import Margins
 from ._stiff import STAGES
 
 _NEWTON = 14

@@ -1,5 +1,5 @@
-"""The smooth engine: networks of homogeneous blocks in three logs, by SUNDIALS and JAX."""
+"""The smooth engine: networks of homogeneous blocks in three logs, by collocation or SUNDIALS."""
 
 from ._engine import SmoothEngine as SmoothEngine
-from ._engine import SmoothState as SmoothState
-from ._engine import SmoothWindow as SmoothWindow
+from ._window import SmoothState as SmoothState
+from ._window import SmoothWindow as SmoothWindow

@@ -11,14 +11,17 @@ from numpy import ndarray
 
 from ...networks import BlockState
 from .._engine import Halt, Measure, polar_distance
+from .._logs import log_sum
 from .._problem import Problem
 from ._balance import Balance
 from ._field import Field
 from ._radau import RadauSession
-from ._stepper import DENSE, Session, Step, StepError, log_elapsed
+from ._reach import climb
+from ._stepper import DENSE, Session, Step, StepError
+from ._window import Sessions, SmoothState, SmoothWindow
 
-#: Steps in a window.
-_STEPS = 4
+#: Steps of CVODE in a window: where it slides along kinks, they are many and short.
+_STEPS, _SHORT_STEPS = 4, 16
 #: The part of the tolerance that one step of the solver may use for each number.
 _SHARE = 0.1
 #: The largest system whose steps are found by collocation.
@@ -42,22 +45,6 @@ _BLOW_UP = 4e-16
 
 
 @dataclass(frozen=True, eq=False)
-class SmoothState:
-    """The vector of the field, the logarithm of the time, and where in a session it is."""
-
-    log_time: float
-    y: ndarray
-    late: bool
-    session: "Session | RadauSession | None" = None
-    s: float = 0.0
-
-    @property
-    def time(self) -> float:
-        with np.errstate(over="ignore", under="ignore"):
-            return float(np.exp(self.log_time))
-
-
-@dataclass(frozen=True, eq=False)
 class Look:
     """The field at a state: prediction `(n, C)`, r/|r|, forces; rho, ln|force| of each block."""
 
@@ -69,51 +56,6 @@ class Look:
     along: ndarray
     log_norm: ndarray
     log_force: ndarray
-
-
-class SmoothWindow:
-    """Steps of one session, from a state in the first of them."""
-
-    def __init__(self, engine: "SmoothEngine", start: SmoothState, steps: Sequence[Step]) -> None:
-        self.engine, self.start, self.steps = engine, start, list(steps)
-
-    @property
-    def length(self) -> float:
-        return self.steps[-1].end - self.start.s if self.steps else np.inf
-
-    def offsets(self, samples: int) -> ndarray:
-        """The ends of the steps, and points between them if more are wanted."""
-        ends = np.array([step.end for step in self.steps]) - self.start.s
-        if samples < len(ends):
-            keep = np.linspace(0, len(ends) - 1, max(samples, 1)).round().astype(int)
-            return ends[np.unique(np.append(keep[1:], len(ends) - 1))]
-        inner = samples // max(len(ends), 1)
-        starts = np.concatenate([[0.0], ends[:-1]])
-        parts = np.linspace(starts, ends, inner + 1)[1:]
-        return np.unique(np.concatenate([parts[:-1].ravel(), ends]))
-
-    def states(self, offsets: ndarray) -> list[SmoothState]:
-        start, field = self.start, self.engine.field
-        session = start.session
-        assert session is not None
-        bounds = np.array([step.end for step in self.steps])
-        wanted = np.clip(start.s + np.asarray(offsets, dtype=float), start.s, bounds[-1])
-        owner = np.searchsorted(bounds, wanted)
-        found: list[SmoothState] = []
-        log_time, low = start.log_time, start.s
-        for k, step in enumerate(self.steps[: int(owner[-1]) + 1]):
-            here = wanted[owner == k]
-            ends = np.unique(np.append(here, step.end))
-            elapsed = log_elapsed(field, step, low, ends, session.clock, session.late)
-            times = np.logaddexp(log_time, elapsed)
-            for s, y in zip(here, step.at(here), strict=True):
-                at = float(times[np.searchsorted(ends, s)])
-                found.append(SmoothState(at, y, session.late, session, float(s)))
-            log_time, low = float(times[-1]), step.end
-        return found
-
-    def accept(self, offset: float) -> None:
-        """Nothing is counted by events here."""
 
 
 class SmoothEngine:
@@ -128,10 +70,11 @@ class SmoothEngine:
     def __init__(self, problem: Problem, rtol: float) -> None:
         self.problem, self.rtol = problem, rtol
         self.field = Field(problem, _SMOOTHING * rtol)
-        self.session: Session | RadauSession | None = None
+        self.session: Sessions | None = None
         #: Small systems without kinks go by steps of high order.
         kinks = any(group.kinks for group in self.field.groups)
         self.collocated = not kinks and self.field.size <= COLLOCATED
+        self.steps_in_window = 1 if self.collocated else _SHORT_STEPS if kinks else _STEPS
         self.steps: list[Step] = []
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
@@ -226,23 +169,22 @@ class SmoothEngine:
         if state.session is self.session and self.session is not None:
             ahead = [step for step in self.steps if step.end > state.s + 1e-15 * abs(state.s)]
             if ahead:
-                return SmoothWindow(self, state, ahead)
+                return SmoothWindow(self.field, state, ahead)
         self._counted += 1
         look = self._look(state)
         if not look.log_force.max(initial=-np.inf) > np.log(self._noise(look)):
-            return SmoothWindow(self, state, ())
+            return SmoothWindow(self.field, state, ())
         self._check_resolved(look)
         start = self._ready(look)
         session = start.session
         assert session is not None
         self._check_blow_up(start)
         try:
-            steps = 1 if self.collocated else _STEPS
-            self.steps = [session.step() for _ in range(steps)]
+            self.steps = [session.step() for _ in range(self.steps_in_window)]
         except StepError as error:
             raise Halt("limit", f"The solver could not go on: {error}.") from None
         self._watch(session)
-        return SmoothWindow(self, start, self.steps)
+        return SmoothWindow(self.field, start, self.steps)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -261,19 +203,14 @@ class SmoothEngine:
         )  # fmt: skip
 
     def _measure(self, look: Look) -> Measure:
-        from scipy.special import logsumexp
-
-        field, state, problem = self.field, look.state, self.problem
+        field, problem = self.field, self.problem
         h, unit = look.prediction, look.residual
         if field.network.outputs == 1 and not field.residual.softmax:
             h, unit = h[:, 0], unit[:, 0]
         with np.errstate(divide="ignore", under="ignore", over="ignore", invalid="ignore"):
             power = np.where(field.homogeneous, field.order - 1.0, 0.0)
-            gradient = float(logsumexp(2.0 * (power * look.log_norm + look.log_force))) / 2.0
-            if state.late and not self.collocated:
-                log_loss = field.residual.log_loss(state.y[field.size : -1], float(state.y[-1]))
-            else:
-                log_loss = float(problem.loss.log_value(h, problem.data.y))
+            gradient = float(log_sum(2.0 * (power * look.log_norm + look.log_force))) / 2.0
+            log_loss = float(problem.loss.log_value(h, problem.data.y))
             escape = float(np.log(max(look.along.max(), 0.0)))
         return Measure(
             prediction=h,
@@ -304,7 +241,7 @@ class SmoothEngine:
             return
         if look.log_residual < self.field.log_unit + np.log(1e-4):
             return
-        if self.field.climb(look.residual) > 1e-4 * self._spread:
+        if climb(self.field.groups, self.field.x, look.residual) > 1e-4 * self._spread:
             raise Halt(
                 "unresolved",
                 "The flow has come to rest at a saddle, or a local minimum, of a layered network "
@@ -313,10 +250,10 @@ class SmoothEngine:
                 "be told. A stop before (max_saddles, time, grad_norm) ends the run properly.",
             )
 
-    def _watch(self, session: Session | RadauSession) -> None:
+    def _watch(self, session: Sessions) -> None:
         """Halt where the steps have become too small to get anywhere."""
         self._ends.append(session.s)
-        if len(self._ends) > _STUCK_STEPS // (1 if self.collocated else _STEPS):
+        if len(self._ends) > _STUCK_STEPS // self.steps_in_window:
             begin = self._ends.pop(0)
             if session.s - begin < _STUCK / self._spread:
                 raise Halt(
@@ -353,7 +290,7 @@ class SmoothEngine:
         self.session = self._new_session(y, clock, late)
         return SmoothState(state.log_time, y, late, self.session, 0.0)
 
-    def _new_session(self, y: ndarray, clock: ndarray, late: bool) -> Session | RadauSession:
+    def _new_session(self, y: ndarray, clock: ndarray, late: bool) -> Sessions:
         if self.collocated:
             return RadauSession(self.field, y, clock, _SHARE * self.rtol)
         return Session(self.field, y, clock, late, _SHARE * self.rtol)
@@ -367,11 +304,9 @@ class SmoothEngine:
 
     def _late_part(self, look: Look) -> ndarray:
         """ln p and ln R from the predictions."""
-        from scipy.special import logsumexp
-
         residual = self.field.residual
         log_q = np.asarray(residual.log_weights(residual.margins(look.prediction))).ravel()
-        total = float(logsumexp(log_q))
+        total = float(log_sum(log_q))
         return np.append(log_q - total, total)
 
     def _clock(self, look: Look) -> ndarray:

@@ -13,7 +13,8 @@ weights in it. A block that is not homogeneous keeps its weights as they are.
 Source: Kumar & Haupt (2024), equations for the norm and direction; Lyu & Li (2020) for the margins.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,10 @@ from numpy import ndarray
 from ...networks import BlockState, Network
 from ...networks._blocks import Part, part_of
 from ...networks._evaluate import jax64, outputs_of
+from .._logs import log_sum
 from .._problem import Problem
+from ._compiled import Shape, compiled
+from ._reach import spread
 from ._residual import Residual
 
 #: A block that the clock leaves out moves at most e^_CAP times as fast as the clock: it is at rest
@@ -127,10 +131,8 @@ class Field:
 
     def log_speed(self, y: ndarray, clock: ndarray, late: bool) -> ndarray:
         """mu, the logarithm of ds/dt; y may have leading axes."""
-        from scipy.special import logsumexp
-
         each = (self.order - 2.0) * self.log_norms(y)
-        mu = logsumexp(np.where(clock, each, -np.inf), axis=-1)
+        mu = log_sum(np.where(clock, each, -np.inf))
         return mu + (y[..., -1] + self.residual.log_factor if late else self.log_unit)
 
     def _log_unit(self) -> float:
@@ -265,148 +267,136 @@ class Field:
                 pieces.append(turn.ravel())
         return pieces, moves
 
-    # -- compiled --------------------------------------------------------------------------
+    def velocity_jacobian(self, y: Any, clock: Any, late: bool) -> Any:
+        """The Jacobian of `velocity` by y."""
+        return jax64().jacfwd(self.velocity)(y, clock, late)
 
-    @cached_property
-    def compiled(self) -> Any:
-        """`velocity`, compiled; `late` is static."""
-        return jax64().jit(self.velocity, static_argnums=2)
+    def velocity_product(self, y: Any, clock: Any, late: bool, vector: Any) -> Any:
+        """The Jacobian of `velocity` times a vector."""
+        return jax64().jvp(lambda at: self.velocity(at, clock, late), (y,), (vector,))[1]
 
-    @cached_property
-    def jacobian(self) -> Any:
-        """The Jacobian of `velocity` by y, compiled."""
-        jax = jax64()
-        return jax.jit(jax.jacfwd(self.velocity), static_argnums=2)
+    def stage(self, y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
+        """The field at a stage of a collocation.
 
-    @cached_property
-    def stages(self) -> Any:
-        """The field at the stages of a collocation, compiled.
-
-        Arguments: x = (rho, v) of all blocks and ln p, side by side, `(s, size + margins)`; the
-        clock; the sides of the bends. With no loss of classification there is no ln p. Returns
-        dx/ds; ln p as x has it; the numbers whose signs the sides are; and the derivatives of
-        (dx/ds, ln p as x has it) by both.
+        y is x = (rho, v) of all blocks and ln p, which is empty without a loss of classification;
+        `side` are the sides of the bends. Returns dx/ds and ln p as x has it, in one vector; then
+        both apart, and the numbers whose signs the sides are.
         """
         jax = jax64()
         jnp = jax.numpy
+        parts = self._parts(y[: self.size])
+        values, pull, z = jax.vjp(
+            lambda units: self._pieces(units, side), [v for _, v in parts], has_aux=True
+        )
+        h = self._sum(parts, values)
+        if self.residual.margin:
+            log_share, _ = self._shares(h)
+            log_r, unit = self.residual.carried(y[self.size :], 0.0)
+            log_rate = log_r - self.residual.log_factor
+        else:
+            log_share = jnp.zeros(0)
+            log_r, unit = self.residual.direct(h)
+            log_rate = log_r - self.log_unit
+        pieces, _ = self._motion(parts, self._forces(pull, values, unit), log_rate, clock)
+        motion = jnp.concatenate(pieces)
+        return jnp.concatenate([motion, log_share]), (motion, log_share, z)
 
-        def stage(y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
-            parts = self._parts(y[: self.size])
-            values, pull, z = jax.vjp(
-                lambda units: self._pieces(units, side), [v for _, v in parts], has_aux=True
-            )
-            h = self._sum(parts, values)
-            if self.residual.margin:
-                log_share, _ = self._shares(h)
-                log_r, unit = self.residual.carried(y[self.size :], 0.0)
-                log_rate = log_r - self.residual.log_factor
-            else:
-                log_share = jnp.zeros(0)
-                log_r, unit = self.residual.direct(h)
-                log_rate = log_r - self.log_unit
-            pieces, _ = self._motion(parts, self._forces(pull, values, unit), log_rate, clock)
-            motion = jnp.concatenate(pieces)
-            return jnp.concatenate([motion, log_share]), (motion, log_share, z)
+    def all_stages(self, y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
+        """The same at vectors `(s, N)`: what stands apart, and the derivatives of the first."""
+        jax = jax64()
 
-        def both(y: Any, clock: Any, side: Any) -> tuple[Any, ...]:
-            derivative, known = jax.jacfwd(stage, has_aux=True)(y, clock, side)
+        def both(y: Any) -> tuple[Any, ...]:
+            derivative, known = jax.jacfwd(self.stage, has_aux=True)(y, clock, side)
             return *known, derivative
 
-        return jax.jit(jax.vmap(both, (0, None, None)))
+        return jax.vmap(both)(y)
 
     def _shares(self, h: Any) -> tuple[Any, Any]:
         """ln p, as a vector, and ln R from predictions."""
         log_q = self.residual.log_weights(self.residual.margins(h)).ravel()
-        log_sum = jax64().nn.logsumexp(log_q)
-        return log_q - log_sum, log_sum
+        total = jax64().nn.logsumexp(log_q)
+        return log_q - total, total
+
+    def all_log_sums(self, y: Any) -> Any:
+        """ln R at vectors `(k, N)`."""
+
+        def total(y: Any) -> Any:
+            parts = self._parts(y)
+            return self._shares(self._sum(parts, self._values([v for _, v in parts])))[1]
+
+        return jax64().vmap(total)(y)
+
+    def measures(self, y: Any, late: bool) -> tuple[Any, ...]:
+        """Prediction, ln|r|, r/|r|, and the forces and force.v of every block."""
+        jnp = jax64().numpy
+        parts, h, log_r, unit, forces = self._at(y, late)
+        along = [jnp.sum(f * v, axis=1) for f, (_, v) in zip(forces, parts, strict=True)]
+        return h, log_r, unit, forces, jnp.concatenate(along)
+
+    # -- compiled --------------------------------------------------------------------------
 
     @cached_property
-    def shares(self) -> Any:
-        """ln p and ln R at vectors y `(_CHUNK, N)`, compiled."""
-        jax = jax64()
+    def shape(self) -> Shape:
+        """What compiled code depends on."""
+        return Shape(self)
 
-        def share(y: Any) -> tuple[Any, Any]:
-            parts = self._parts(y)
-            return self._shares(self._sum(parts, self._values([v for _, v in parts])))
+    def data(self) -> tuple[Any, ...]:
+        """What compiled code takes as arguments: all numbers that don't shape it."""
+        constants = [group.constants for group in self.groups]
+        residual = self.residual
+        given = (residual.label, residual.log_factor, *residual.classes)
+        return (self.x, constants, self._fixed, self.alive, self.log_unit, given)
 
-        return jax.jit(jax.vmap(share))
+    def with_data(self, data: tuple[Any, ...]) -> "Field":
+        """The field with other numbers of the same shape."""
+        other = copy(self)
+        other.x, constants, other._fixed, other.alive, other.log_unit, given = data
+        other.groups = tuple(
+            replace(group, constants=own) for group, own in zip(self.groups, constants, strict=True)
+        )
+        other.residual = self.residual.with_data(*given)
+        return other
+
+    @cached_property
+    def _numbers(self) -> Any:
+        return self.data()
+
+    def compiled(self, y: Any, clock: Any, late: bool) -> Any:
+        """`velocity`, compiled."""
+        return compiled(self.shape, "velocity", (3,))(self._numbers, y, clock, late)
+
+    def jacobian(self, y: Any, clock: Any, late: bool) -> Any:
+        """`velocity_jacobian`, compiled."""
+        return compiled(self.shape, "velocity_jacobian", (3,))(self._numbers, y, clock, late)
+
+    def product(self, y: Any, clock: Any, late: bool, vector: Any) -> Any:
+        """`velocity_product`, compiled."""
+        run = compiled(self.shape, "velocity_product", (3,))
+        return run(self._numbers, y, clock, late, vector)
+
+    def stages(self, y: Any, clock: Any, side: Any) -> Any:
+        """`all_stages`, compiled."""
+        return compiled(self.shape, "all_stages", ())(self._numbers, y, clock, side)
+
+    def measured(self, y: Any, late: bool) -> Any:
+        """`measures`, compiled."""
+        return compiled(self.shape, "measures", (2,))(self._numbers, y, late)
 
     def log_sums(self, y: ndarray) -> ndarray:
         """ln R at any number of vectors."""
-        found = []
+        found, run = [], compiled(self.shape, "all_log_sums", ())
         for start in range(0, len(y), _CHUNK):
             some = y[start : start + _CHUNK, : self.size]
             room = np.concatenate([some, np.tile(some[-1:], (_CHUNK - len(some), 1))])
-            found.append(np.asarray(self.shares(room)[1])[: len(some)])
+            found.append(np.asarray(run(self._numbers, room))[: len(some)])
         return np.concatenate(found)
 
     @cached_property
-    def product(self) -> Any:
-        """A Jacobian-vector product, compiled: arguments y, clock, late, vector."""
-        jax = jax64()
-
-        def along(y: Any, clock: Any, late: bool, vector: Any) -> Any:
-            return jax.jvp(lambda at: self.velocity(at, clock, late), (y,), (vector,))[1]
-
-        return jax.jit(along, static_argnums=2)
-
-    @cached_property
-    def measured(self) -> Any:
-        """Prediction, ln|r|, r/|r|, and the forces and force.v of every block, compiled."""
-        jax = jax64()
-        jnp = jax.numpy
-
-        def measure(y: Any, late: bool) -> tuple[Any, ...]:
-            parts, h, log_r, unit, forces = self._at(y, late)
-            along = [jnp.sum(f * v, axis=1) for f, (_, v) in zip(forces, parts, strict=True)]
-            return h, log_r, unit, forces, jnp.concatenate(along)
-
-        return jax.jit(measure, static_argnums=1)
+    def spread(self) -> float:
+        """An estimate of B: see `spread`."""
+        return spread(self.groups, self.x)
 
     @property
     def label_size(self) -> float:
         """The size of predictions that count: of the labels, or 1 for classification."""
         return 1.0 if self.residual.margin else float(np.abs(self.problem.data.y).max(initial=0.0))
-
-    def climb(self, residual: ndarray) -> float:
-        """The largest rate L N_r(v) met among random unit vectors v, for r of norm 1 `(n, C)`."""
-        rng = np.random.default_rng(20241130)
-        x, best = jax64().numpy.asarray(self.x), 0.0
-        for group in self.groups:
-            pick = rng.integers(0, group.rows, 64)
-            v = rng.standard_normal((64, group.size))
-            v /= np.linalg.norm(v, axis=1, keepdims=True)
-            constants = jax64().numpy.asarray(group.constants[pick])
-            value = jax64().vmap(group.apply, in_axes=(0, 0, None))(v, constants, x)
-            rate = np.einsum("jnc,nc->j", np.asarray(value), residual)
-            best = max(best, (group.order or 1.0) * float(rate.max()))
-        return best
-
-    @cached_property
-    def spread(self) -> float:
-        r"""B, the largest $L |H_j(X; v)|$ over unit vectors v, found by ascent from random starts.
-
-        No block of unit norm grows faster than B |r| where the maximum is the global one.
-        """
-        jax = jax64()
-        rng = np.random.default_rng(20241130)
-        x = jax.numpy.asarray(self.x)
-        best = 0.0
-        for group in {(g.order, g.size, id(g.apply)): g for g in self.groups}.values():
-            rows = min(group.rows, 64) if group.rows > 8 else 8
-            pick = np.arange(rows) % group.rows
-            constants = jax.numpy.asarray(group.constants[pick])
-
-            def size(v: Any, own: Any, apply: Any = group.apply) -> Any:
-                return jax.numpy.sum(apply(v, own, x) ** 2)
-
-            both = jax.jit(jax.vmap(jax.value_and_grad(size)))
-            v = rng.standard_normal((rows, group.size))
-            v /= np.linalg.norm(v, axis=1, keepdims=True)
-            for _ in range(30):
-                value, slope = (np.asarray(a) for a in both(v, constants))
-                norm = np.linalg.norm(slope, axis=1, keepdims=True)
-                v = np.where(norm > 0.0, slope / np.where(norm > 0.0, norm, 1.0), v)
-            value = np.asarray(both(v, constants)[0])
-            best = max(best, (group.order or 1.0) * float(np.sqrt(value.max())))
-        return best

@@ -11,6 +11,7 @@ With ln p and ln R as states, the weights keep their digits where a margin of 1e
 relative tolerance, says nothing of e^{-z}.
 """
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,19 @@ class Residual:
             self.label = label.reshape(n, -1).astype(float)
         #: How many weights q there are, as an array.
         self.shape = (n, outputs - 1) if self.softmax else (n, outputs)
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The right class of every example, and the wrong ones; nothing without softmax."""
+        return (self.right, self.wrong) if self.softmax else ()
+
+    def with_data(self, label: Any, log_factor: Any, *classes: Any) -> "Residual":
+        """The same loss on other labels of the same shape."""
+        other = copy(self)
+        other.label, other.log_factor = label, log_factor
+        if classes:
+            other.right, other.wrong = classes
+        return other
 
     def direct(self, h: Any) -> tuple[Any, Any]:
         """ln|r| and r/|r| from predictions `(n, C)`; (-inf, 0) where r vanishes."""
@@ -110,19 +124,3 @@ class Residual:
                 d_log_q = -dz + jax.numpy.sum(q * dz, axis=1, keepdims=True)
         d_log_sum = jax.numpy.sum(p * d_log_q)
         return d_log_q - d_log_sum, d_log_sum
-
-    def log_loss(self, log_p: ndarray, log_sum: float) -> float:
-        """The logarithm of the loss from ln p and ln R (NumPy)."""
-        from scipy.special import logsumexp
-
-        log_q = np.minimum(log_sum + log_p.reshape(self.shape), -1e-300)
-        if isinstance(self.loss, Exponential):
-            return log_sum + self.log_factor
-        if self.softmax:
-            log_q = logsumexp(log_q, axis=1)
-        with np.errstate(under="ignore"):
-            q = np.exp(log_q)
-            # ln(-ln(1 - q)) = ln q + ln(1 + q/2 + ...)
-            safe = np.where(q > 1e-9, q, 0.5)
-            logs = np.where(q > 1e-9, np.log(-np.log1p(-safe)), log_q + 0.5 * q)
-        return float(logsumexp(logs)) + self.log_factor

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from .._collocation import interpolation
+from .._logs import log_sum
 from ._field import Field
 
 #: Nodes of a step's polynomial in [0, 1]: as many as determine one of the method's largest order.
@@ -108,7 +109,8 @@ class Session:
             self._solver.step(t, method="normal").y for t in start + _NODES[1:-1] * (self.s - start)
         ]
         nodes = np.array([self.y, *inner, result.y])
-        step = Step(start, self.s, self.s - start, _NODES, nodes)
+        last = self.field.log_sums if self.late else None
+        step = Step(start, self.s, self.s - start, _NODES, nodes, last)
         self.y = np.array(result.y)
         return step
 
@@ -120,8 +122,6 @@ def log_elapsed(
 
     t = int e^-mu ds by Gauss-Legendre quadrature on pieces in which mu changes little.
     """
-    from scipy.special import logsumexp
-
     edge = np.unique(np.concatenate([np.linspace(start, float(ends[-1]), 9), ends]))
     mu = field.log_speed(step.at(edge), clock, late)
     for _ in range(60):
@@ -140,6 +140,6 @@ def log_elapsed(
     s = (edge[:-1, None] + half[:, None]) + half[:, None] * _GAUSS
     mu = field.log_speed(step.at(s.ravel()), clock, late).reshape(s.shape)
     with np.errstate(divide="ignore", under="ignore"):
-        passed = logsumexp(-mu, b=_GAUSS_WEIGHT, axis=1) + np.log(half)
+        passed = log_sum(np.log(_GAUSS_WEIGHT) - mu) + np.log(half)
         total = np.concatenate([[-np.inf], np.logaddexp.accumulate(passed)])
     return total[np.searchsorted(edge, ends)]

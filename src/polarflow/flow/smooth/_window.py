@@ -1,0 +1,101 @@
+"""States of the smooth engine, and windows of steps that they lie in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy import ndarray
+
+from ._field import Field
+from ._radau import RadauSession
+from ._stepper import Session, Step, log_elapsed
+
+Sessions = Session | RadauSession
+
+
+class Times:
+    """Times that are found together, once one of them is wanted: a quadrature costs more than y."""
+
+    def __init__(self, find: Callable[[], ndarray]) -> None:
+        self._find: Callable[[], ndarray] | None = find
+        self._found = np.zeros(0)
+
+    def at(self, index: int) -> float:
+        """One of them."""
+        if self._find is not None:
+            self._found, self._find = self._find(), None
+        return float(self._found[index])
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothState:
+    """The logarithm of the time, the vector of the field, and where in a session it is."""
+
+    when: float | tuple[Times, int]
+    y: ndarray
+    late: bool
+    session: Sessions | None = None
+    s: float = 0.0
+
+    @cached_property
+    def log_time(self) -> float:
+        if isinstance(self.when, tuple):
+            return self.when[0].at(self.when[1])
+        return self.when
+
+    @property
+    def time(self) -> float:
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.exp(self.log_time))
+
+
+class SmoothWindow:
+    """Steps of one session, from a state in the first of them."""
+
+    def __init__(self, field: Field, start: SmoothState, steps: Sequence[Step]) -> None:
+        self.field, self.start, self.steps = field, start, list(steps)
+
+    @property
+    def length(self) -> float:
+        return self.steps[-1].end - self.start.s if self.steps else np.inf
+
+    def offsets(self, samples: int) -> ndarray:
+        """The ends of the steps, and points between them if more are wanted."""
+        ends = np.array([step.end for step in self.steps]) - self.start.s
+        if samples < len(ends):
+            keep = np.linspace(0, len(ends) - 1, max(samples, 1)).round().astype(int)
+            return ends[np.unique(np.append(keep[1:], len(ends) - 1))]
+        inner = samples // max(len(ends), 1)
+        starts = np.concatenate([[0.0], ends[:-1]])
+        parts = np.linspace(starts, ends, inner + 1)[1:]
+        return np.unique(np.concatenate([parts[:-1].ravel(), ends]))
+
+    def states(self, offsets: ndarray) -> list[SmoothState]:
+        start = self.start
+        session = start.session
+        assert session is not None
+        bounds = np.array([step.end for step in self.steps])
+        wanted = np.clip(start.s + np.asarray(offsets, dtype=float), start.s, bounds[-1])
+        owner = np.searchsorted(bounds, wanted)
+        pieces = [step.at(wanted[owner == k]) for k, step in enumerate(self.steps)]
+        times = Times(lambda: self._log_times(session, wanted, owner))
+        return [
+            SmoothState((times, i), y, session.late, session, float(wanted[i]))
+            for i, y in enumerate(np.concatenate(pieces))
+        ]
+
+    def _log_times(self, session: Sessions, wanted: ndarray, owner: ndarray) -> ndarray:
+        """The logarithms of the times at clock readings, each in the step that owns it."""
+        found, log_time, low = [], self.start.log_time, self.start.s
+        for k, step in enumerate(self.steps[: int(owner[-1]) + 1]):
+            here = wanted[owner == k]
+            ends = np.unique(np.append(here, step.end))
+            elapsed = log_elapsed(self.field, step, low, ends, session.clock, session.late)
+            times = np.logaddexp(log_time, elapsed)
+            found.append(times[np.searchsorted(ends, here)])
+            log_time, low = float(times[-1]), step.end
+        return np.concatenate(found)
+
+    def accept(self, offset: float) -> None:
+        """Nothing is counted by events here."""
