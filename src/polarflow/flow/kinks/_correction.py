@@ -8,10 +8,20 @@ then: what it had been moved by is carried across the kink by the change of its 
 
 import numpy as np
 from numba import njit
+from numpy import ndarray
 
 from ._field import group_forces, plane_values
 from ._motion import evaluate_rows
-from ._patterns import FAST, SLIDE, add, dot, plane_forces, project_force, project_weight
+from ._patterns import (
+    FAST,
+    SLIDE,
+    add,
+    copy_matrix,
+    dot,
+    plane_forces,
+    project_force,
+    project_weight,
+)
 from ._residual import SQUARE, scaled_residual
 
 #: Times at which dr is known; between them it is taken as linear.
@@ -20,49 +30,26 @@ _TIMES = 9
 _EVENTS = 4
 
 
-@njit(cache=True, error_model="numpy")
-def change_times(
-    offset, riders, share, neuron_base, neuron_count, segment_start, segment_defect
-):  # fmt: skip
-    """Times, from the first event to an offset, at which to know how the residual deviates.
+def change_times(length: float, start: ndarray, size: ndarray) -> ndarray:
+    """Times, from the first event of a window to its end, at which to know how r deviates.
 
     dr is about piecewise linear, with kinks at the events: the strongest are among the times, and
     the longest gaps between those are halved.
+
+    **Arguments:**
+
+    - `start`: the times of the events.
+    - `size`: how much each changes the slope of dr.
     """
-    times = np.empty(_TIMES)
-    heaviest = np.zeros(_EVENTS)
-    at = np.full(_EVENTS, offset)
-    first = offset
-    for j in riders:
-        for s in range(neuron_base[j] + 1, neuron_base[j] + neuron_count[j]):
-            late = offset - segment_start[s]
-            if late <= 0.0:
-                break
-            first = min(first, segment_start[s])
-            d = segment_defect[s]
-            size = share[j] * late * (abs(d[0]) + abs(d[1]) + late * abs(d[2]))
-            i = _EVENTS
-            while i > 0 and size > heaviest[i - 1]:
-                i -= 1
-            for b in range(_EVENTS - 1, i, -1):
-                heaviest[b] = heaviest[b - 1]
-                at[b] = at[b - 1]
-            if i < _EVENTS:
-                heaviest[i] = size
-                at[i] = segment_start[s]
-    times[0] = first
-    times[1] = offset
-    count = 2
-    for t in at:
-        if np.abs(times[:count] - t).min() > 1e-6 * (offset - first):
-            times[count] = t
-            count += 1
-    times[:count].sort()
-    while count < _TIMES:
-        widest = np.argmax(np.diff(times[:count]))
-        times[widest + 2 : count + 1] = times[widest + 1 : count].copy()
-        times[widest + 1] = 0.5 * (times[widest] + times[widest + 2])
-        count += 1
+    strongest = start[np.argsort(-size * (length - start), kind="stable")[:_EVENTS]]
+    times = np.unique(np.concatenate([[start.min()], strongest, [length]]))
+    apart = np.append(np.diff(times) > 1e-6 * (length - times[0]), True)
+    apart[0] = True
+    times = times[apart]
+    while len(times) < _TIMES:
+        gap = np.diff(times)
+        widest = int(np.argmax(gap))
+        times = np.insert(times, widest + 1, times[widest] + 0.5 * gap[widest])
     return times
 
 
@@ -134,15 +121,21 @@ def residual_changes(
                     on_value[h, o] += (u if z[2 * r, h] > 0.0 else 0.0) - frozen[h] * v
         plane_values(on_value, value, plane, plus, minus, change)
         if kind == SQUARE:
-            change *= -factor
+            for i in range(n):
+                for o in range(outputs):
+                    change[i, o] *= -factor
             continue
-        before[:] = prediction[order]
-        for i in range(order - 1, -1, -1):
-            before[:] = before * t + prediction[i]
-        change += before
-        now_unit = scaled_residual(kind, change, label, factor, after)
-        then_unit = scaled_residual(kind, before, label, factor, change)
-        change[:] = after * np.exp(now_unit - unit) - change * np.exp(then_unit - unit)
+        for i in range(n):
+            for o in range(outputs):
+                before[i, o] = prediction[order, i, o]
+                for b in range(order - 1, -1, -1):
+                    before[i, o] = before[i, o] * t + prediction[b, i, o]
+                change[i, o] += before[i, o]
+        now = np.exp(scaled_residual(kind, change, label, factor, after) - unit)
+        then = np.exp(scaled_residual(kind, before, label, factor, change) - unit)
+        for i in range(n):
+            for o in range(outputs):
+                change[i, o] = after[i, o] * now - change[i, o] * then
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -191,7 +184,11 @@ def correct_states(
         moment[1, i + 1] += early / 6.0 + late / 3.0
         moment[0, i] += 0.5 * step - early / 3.0 - late / 6.0
         moment[0, i + 1] += 0.5 * step - early / 6.0 - late / 3.0
-    factor = np.dot(moment, shape)
+    factor = np.zeros((2, parts))
+    for end in range(2):
+        for b in range(parts):
+            for i in range(count):
+                factor[end, b] += moment[end, i] * shape[i, b]
     whole = np.zeros((2, groups, outputs, q))
     multiplier = np.empty((inverse.shape[1], outputs))
     held = np.zeros(groups, np.bool_)
@@ -201,9 +198,13 @@ def correct_states(
             held[g] = held[g] or abs(group_side[g, h]) == 2
         for end in range(2):
             for b in range(parts):
-                whole[end, g] += factor[end, b] * force[b, g]
+                for o in range(outputs):
+                    add(whole[end, g, o], factor[end, b], force[b, g, o])
             project_force(group_side[g], normals, inverse[g], slides[g], whole[end, g], multiplier)
-        idle[g] = not whole[:, g].any()
+        idle[g] = True
+        for o in range(outputs):
+            for c in range(q):
+                idle[g] = idle[g] and whole[0, g, o, c] == 0.0 and whole[1, g, o, c] == 0.0
     weight = np.empty(count)
     mean = np.empty(parts)
     own = np.empty((parts, outputs, q))
@@ -241,7 +242,8 @@ def correct_states(
             continue
         moved_w[:] = 0.0
         moved_a[:] = 0.0
-        own[:] = force[:, g]
+        for b in range(parts):
+            copy_matrix(force[b, g], own[b])
         number = 0
         for h in range(p):
             if abs(group_side[g, h]) != 1:

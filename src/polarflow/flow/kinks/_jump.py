@@ -21,6 +21,7 @@ from ._patterns import (
     TURN,
     WAKE,
     add,
+    copy_matrix,
     dot,
     project_force,
     project_weight,
@@ -264,7 +265,7 @@ def jump_segments(
                 if fresh:
                     total = _sum_forces(own, on, jump, normals, raw[0])
                     stale = 0
-                force[:] = raw
+                copy_matrix(raw, force)
                 project_force(own, normals, inverse, slides, force, mu)
                 size = np.sqrt(dot(force[0], force[0]))
                 # Where little is left, the rounding of updates matters: sum afresh.

@@ -17,6 +17,7 @@ from ._patterns import (
     SLIDE,
     WAKE,
     add,
+    copy_matrix,
     dot,
     project_force,
     project_weight,
@@ -108,7 +109,7 @@ def ride_series(
     last, previous = 0.0, 0.0
     for i in range(most):
         if i <= degree:
-            moving[i] = force[i]
+            copy_matrix(force[i], moving[i])
             project_force(side, normals, inverse, slides, moving[i], multiplier[i])
         extend_neuron(i, degree, moving, weight, output)
         order = i + 1
@@ -129,7 +130,7 @@ def ride_series(
         reach = min(reach, (wanted / previous) ** (1.0 / (order - 1)))
     ready = min(degree, order)
     for i in range(order, ready + 1):
-        moving[i] = force[i]
+        copy_matrix(force[i], moving[i])
         project_force(side, normals, inverse, slides, moving[i], multiplier[i])
     return order, reach, ready
 
@@ -291,7 +292,7 @@ def window_rides(
                 index[held] = h
                 held += 1
         for i in range(degree + 1):
-            force[i] = raw[i, g]
+            copy_matrix(raw[i, g], force[i])
         start = 0.0
         at_plane = -1
         counts[:] = 0
@@ -393,7 +394,13 @@ def window_rides(
                         if abs(dot(normals[h], next_w)) < _TOUCHING:
                             index[touched] = h
                             touched += 1
-            index[:touched].sort()
+            for i in range(1, touched):
+                h = index[i]
+                place = i
+                while place > 0 and index[place - 1] > h:
+                    index[place] = index[place - 1]
+                    place -= 1
+                index[place] = h
             for i in range(touched):
                 h = index[i]
                 own_side[i] = side[h]
@@ -406,7 +413,7 @@ def window_rides(
             for i in range(slides):
                 for o in range(outputs):
                     mu[0, i, o] = evaluate(mu[:, i, o], ready, stop)
-            now_force[:] = force[0]
+            copy_matrix(force[0], now_force)
             if not change_pattern(
                 own_side[:touched], hit, kind, next_a, next_w, own_normals[:touched],
                 own_on[:touched], own_off[:touched], now_force, mu[0], branching, counts,

@@ -198,9 +198,13 @@ class Window(Move):
         weight, output, order = self.series
         base, count, room = self.segments
         riders = np.nonzero(count > 1)[0]
-        times = change_times(
-            self.length, riders, parts.share, base, count, room["start"], room["defect"]
-        )  # fmt: skip
+        event = np.concatenate([np.arange(base[j] + 1, base[j] + count[j]) for j in riders])
+        start, defect = room["start"][event], np.abs(room["defect"][event])
+        event_share = np.repeat(parts.share[riders], count[riders] - 1)
+        size = event_share * (defect[:, 0] + defect[:, 1] + (self.length - start) * defect[:, 2])
+        # Rides may reach farther than the window, which was cut after them.
+        inside = start < self.length
+        times = change_times(self.length, start[inside], size[inside])
         changes = np.empty((len(times), *engine.label.shape))
         residual_changes(
             times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,

@@ -48,6 +48,14 @@ def add(u, factor, v):
 
 
 @njit(cache=True, error_model="numpy")
+def copy_matrix(source, out):
+    """Copy a matrix; assigning slices compiles a message for every number of dimensions."""
+    for i in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            out[i, c] = source[i, c]
+
+
+@njit(cache=True, error_model="numpy")
 def plane_forces(residual, plane, plus, minus, on_force, jump):
     """Sum a residual (n, C) over the examples of each hyperplane: its on side, and on - off."""
     on_force[:] = 0.0

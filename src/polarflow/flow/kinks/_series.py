@@ -8,7 +8,7 @@ from numba import njit
 
 from ._field import group_forces, plane_values
 from ._motion import extend_neuron
-from ._patterns import FAST, add, dot, plane_forces, project_force
+from ._patterns import FAST, add, copy_matrix, dot, plane_forces, project_force
 from ._residual import extend_residual
 
 
@@ -21,7 +21,7 @@ def force_order(
     plane_forces(residual[i], plane, plus, minus, on[i], jump[i])
     group_forces(active, on[i], jump[i], normals, raw[i])
     for g in range(len(group_side)):
-        force[g, i] = raw[i, g]
+        copy_matrix(raw[i, g], force[g, i])
         project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
 
 
@@ -63,6 +63,16 @@ def prediction_order(active, moment, normals, plane, plus, minus, prediction):
 
 
 @njit(cache=True, error_model="numpy")
+def largest_entry(c):
+    """The largest absolute value in a matrix."""
+    t = 0.0
+    for k in range(c.shape[0]):
+        for o in range(c.shape[1]):
+            t = max(t, abs(c[k, o]))
+    return t
+
+
+@njit(cache=True, error_model="numpy")
 def coupled_series(
     particle_w, particle_a, particle_share, particle_group, group_side, active, kind, label,
     factor, unit, residual, prediction, normals, plane, plus, minus, slides, inverse, tolerance,
@@ -82,7 +92,7 @@ def coupled_series(
     groups, p = group_side.shape
     n, outputs = residual.shape[1:]
     top = residual.shape[0] - 1
-    size = max(np.abs(residual[0]).max(), 1e-300)
+    size = max(largest_entry(residual[0]), 1e-300)
     for j in range(count):
         weight[j, 0] = particle_w[j]
         output[j, 0] = particle_a[j]
@@ -119,7 +129,7 @@ def coupled_series(
                     add(moment[o, g], 1.0, own[o])
         prediction_order(active, moment, normals, plane, plus, minus, prediction[i + 1])
         extend_residual(kind, i, prediction, label, factor, unit, residual, rate)
-        largest = max(largest, np.abs(residual[i + 1]).max() / size)
+        largest = max(largest, largest_entry(residual[i + 1]) / size)
         now = (tolerance / largest) ** (1.0 / (i + 1)) if largest > 0.0 else np.inf
         reach = min(now, previous) if i > 0 else 0.0
         previous = now
@@ -165,7 +175,12 @@ def given_series(
         for i in range(order):
             extend_neuron(i, degree, force[particle_group[j]], weight[j], output[j])
             power *= length
-            last = max(np.abs(weight[j, i + 1]).max(), np.abs(output[j, i + 1]).max()) * power
+            last = 0.0
+            for c in range(weight.shape[2]):
+                last = max(last, abs(weight[j, i + 1, c]))
+            for o in range(output.shape[2]):
+                last = max(last, abs(output[j, i + 1, o]))
+            last *= power
             small = small + 1 if last <= 0.03 * tolerance else 0
             if small > degree:
                 break

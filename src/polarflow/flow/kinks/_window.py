@@ -33,9 +33,17 @@ def sample_particles(weight, order, length, normals, rows, table, bend):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def crowd_motion(weight, normals, table, bend, farthest):
-    """How far a neuron of a lumped group, of norm sqrt 2, may move across each hyperplane."""
+def crowd_motion(weight, order, normals, table, bend, farthest):
+    """How far a neuron of a lumped group, of norm sqrt 2, may move across each hyperplane.
+
+    **Returns** whether anything moves.
+    """
     count = len(weight)
+    moves = False
+    for b in range(count):
+        for i in range(1, order + 1):
+            for c in range(weight.shape[2]):
+                moves = moves or weight[b, i, c] != 0.0
     for h in range(len(normals)):
         largest = 0.0
         for s in range(len(table) // count):
@@ -45,6 +53,7 @@ def crowd_motion(weight, normals, table, bend, farthest):
                 square += moved * moved
             largest = max(largest, square)
         farthest[h] = np.sqrt(2.0 * largest) + KINK_WIDTH
+    return moves
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -187,9 +196,9 @@ def window_events(
                 table[: _SAMPLES * size], bend[:size],
             )  # fmt: skip
             if whole:
-                crowd_still = not weight[since:until, 1 : order + 1].any()
-                crowd_motion(
-                    weight[since:until], normals, table[: _SAMPLES * size], bend[:size], farthest
+                crowd_still = not crowd_motion(
+                    weight[since:until], order, normals, table[: _SAMPLES * size], bend[:size],
+                    farthest,
                 )  # fmt: skip
         if whole and not slides[g]:
             # Most of a crowd is farther from all hyperplanes than it may move.
