@@ -438,3 +438,43 @@ def test_problems_of_one_shape_share_what_is_compiled():
         engine.measure(window.states(np.array([window.length])))
         counts.append(len(compiled) - before)
     assert 0 < counts[0] < 12 and counts[1] == 0
+
+
+@pytest.mark.parametrize("kind", ["krylov", "direct"])
+def test_large_systems_go_the_same_way_to_a_small_loss(kind, monkeypatch):
+    """GMRES for the stages' systems, and CVODE, which large systems are stepped by."""
+    from polarflow.flow.smooth import _engine, _linear
+
+    x, label = separable(1, 2)
+    network = Deep((4, 4), (LINEAR, LINEAR))
+    initial = gaussian(network, 3, log10_scale=-1, seed=2)
+    problem = pf.problem(pf.Data(x, 2.0 * label - 1.0), network, initial, loss=Logistic("sum"))
+    stop = pf.Stop(log_loss=-1e4)
+    base = pf.gradient_flow(problem, stop=stop)
+    if kind == "krylov":
+        monkeypatch.setattr(_linear, "DIRECT", 5)
+    else:
+        monkeypatch.setattr(_engine, "COLLOCATED", 0)
+    other = pf.gradient_flow(problem, stop=stop)
+    assert other.status == "ok"
+    assert np.allclose(other.final.direction, base.final.direction, rtol=0.0, atol=1e-6)
+    # ln t is -ln l and a slower term.
+    total = [f.final.log_time[0] + f.final.log_loss[0] for f in (base, other)]
+    assert total[1] == pytest.approx(total[0], abs=1e-5)
+    assert (other.work.field_evaluations < 1.1 * base.work.field_evaluations) == (kind == "krylov")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_squared_relu_with_the_exponential_loss_to_e_minus_100(seed):
+    """Random labels, units of both signs: fitted, or told that it can't be."""
+    rng = np.random.default_rng(seed)
+    data = pf.Data(rng.standard_normal((5, 3)), rng.choice([-1.0, 1.0], 5))
+    network = SquaredRelu(6, (1.0, -1.0) * 3)
+    initial = gaussian(network, 3, log10_scale=-3, seed=seed)
+    problem = pf.problem(data, network, initial, loss=Exponential("sum"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-100.0), rtol=1e-6)
+    assert flow.status in ("ok", "at_rest")
+    if flow.status == "ok":
+        assert flow.final.log_loss[0] == pytest.approx(-100.0, rel=1e-12)
+    else:
+        assert np.any(flow.final.prediction[0] * data.y <= 1e-6)

@@ -25,7 +25,7 @@ _STEPS, _SHORT_STEPS = 4, 16
 #: The part of the tolerance that one step of the solver may use for each number.
 _SHARE = 0.1
 #: The largest system whose steps are found by collocation.
-COLLOCATED = 120
+COLLOCATED = 400
 #: Kinks of activations are rounded off over this part of the tolerance, for unit weights.
 _SMOOTHING = 0.1
 #: So many steps in a row that together advance the clock by less than this over the largest

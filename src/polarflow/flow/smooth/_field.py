@@ -384,7 +384,7 @@ class Field:
 
     def log_sums(self, y: ndarray) -> ndarray:
         """ln R at any number of vectors."""
-        found, run = [], compiled(self.shape, "all_log_sums", ())
+        found, run = [np.zeros(0)], compiled(self.shape, "all_log_sums", ())
         for start in range(0, len(y), _CHUNK):
             some = y[start : start + _CHUNK, : self.size]
             room = np.concatenate([some, np.tile(some[-1:], (_CHUNK - len(some), 1))])

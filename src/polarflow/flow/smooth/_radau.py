@@ -24,6 +24,7 @@ from numpy import ndarray
 
 from .._collocation import interpolation, radau
 from ._field import Field
+from ._linear import solve_stages
 from ._stepper import Step, StepError
 
 STAGES = 6
@@ -151,7 +152,7 @@ class RadauSession:
 
     def _solve(self, y: ndarray, length: float) -> tuple[ndarray, ndarray] | None:
         """x and u at the nodes, and the numbers whose signs the sides are."""
-        size, count = self.field.size, self.field.size * STAGES
+        size = self.field.size
         matrix = length * self.method.matrix
         last = np.inf
         for iteration in range(_NEWTON):
@@ -167,12 +168,8 @@ class RadauSession:
             right = self.x - x + matrix @ (motion + np.einsum("ink,ik->in", by_p, gap))
             if not (np.isfinite(right).all() and np.isfinite(total).all()):
                 return None
-            system = -matrix[:, None, :, None] * total.transpose(1, 0, 2)[None]
-            system = system.reshape(count, count)
-            system.flat[:: count + 1] += 1.0
-            try:
-                change = np.linalg.solve(system, right.ravel()).reshape(STAGES, size)
-            except np.linalg.LinAlgError:
+            change = solve_stages(length, total, right)
+            if change is None:
                 return None
             moved = gap + np.einsum("ikn,in->ik", pull, change)
             # u + kappa e^u = b is solved from any start if e^u grows linearly and falls in logs.

@@ -88,7 +88,7 @@ class SmoothWindow:
     def _log_times(self, session: Sessions, wanted: ndarray, owner: ndarray) -> ndarray:
         """The logarithms of the times at clock readings, each in the step that owns it."""
         found, log_time, low = [], self.start.log_time, self.start.s
-        for k, step in enumerate(self.steps[: int(owner[-1]) + 1]):
+        for k, step in enumerate(self.steps[: int(owner.max()) + 1]):
             here = wanted[owner == k]
             ends = np.unique(np.append(here, step.end))
             elapsed = log_elapsed(self.field, step, low, ends, session.clock, session.late)
