@@ -6,10 +6,6 @@ from reference.problems import Case
 
 import polarflow as pf
 
-#: Kinds that the engine doesn't follow yet.
-NOT_YET = {"absolute value", "cross-entropy, to time 1e40"}
-
-
 LOSSES = {
     "square": pf.Square,
     "logistic": pf.Logistic,
@@ -21,7 +17,7 @@ LOSSES = {
 
 def problem(case: Case) -> pf.Problem:
     """The same problem in the words of polarflow."""
-    activation = "leaky_relu" if case.slope else "relu"
+    activation = {0.0: "relu", -1.0: "abs"}.get(case.slope, "leaky_relu")
     several = {} if case.outputs == 1 else {"outputs": case.outputs}
     network = pf.TwoLayer(len(case.theta), activation, case.slope, **several)
     y = case.y[:, 0] if case.outputs == 1 else case.y

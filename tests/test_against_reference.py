@@ -8,7 +8,7 @@ of docs/trust.md.
 
 import numpy as np
 import pytest
-from follow import NOT_YET, counts, error, follow, reference_counts
+from follow import counts, error, follow, reference_counts
 from reference.located import solve
 from reference.problems import KINDS, LONG, case
 
@@ -79,11 +79,7 @@ def test_five_points(seed: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
-        for name in KINDS
-        if name not in NOT_YET
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in KINDS],
 )
 def test_every_kind_of_problem(name: str) -> None:
     checked = 0

@@ -163,3 +163,15 @@ def test_a_run_with_several_outputs_from_spec_to_report(command, tmp_path: Path)
     assert (tmp_path / "out" / "report.html").exists()
     figures = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"loss", "log_norms", "alignment", "projection", "late"}
+
+
+def test_a_class_that_no_example_has_is_one_more_output() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((5, 3)), np.array([0, 1, 1, 0, 1])
+    network = pf.TwoLayer(6, outputs=4)
+    start = gaussian(network, 3, scale=0.3, seed=0)
+    losses = []
+    for labels in (y, np.eye(4)[y]):
+        problem = pf.problem(pf.Data.from_arrays(x, labels), network, start, pf.CrossEntropy())
+        losses.append(pf.gradient_flow(problem, stop=pf.Stop(time=2.0), rtol=1e-9).final.loss)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)

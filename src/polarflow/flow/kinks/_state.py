@@ -65,7 +65,7 @@ def targets(problem: Problem) -> ndarray:
     """Labels of shape (n, C); one-hot for the cross-entropy."""
     y = problem.data.y
     if problem.loss.kind == "cross_entropy" and y.ndim == 1:
-        return np.eye(problem.loss.outputs(y))[y.astype(int)]
+        return np.eye(problem.two_layer.outputs)[y.astype(int)]
     return np.array(y, dtype=float).reshape(len(y), -1)
 
 
