@@ -172,6 +172,6 @@ def test_a_class_that_no_example_has_is_one_more_output() -> None:
     start = gaussian(network, 3, scale=0.3, seed=0)
     losses = []
     for labels in (y, np.eye(4)[y]):
-        problem = pf.problem(pf.Data.from_arrays(x, labels), network, start, pf.CrossEntropy())
+        problem = pf.problem(pf.Data.from_arrays(x, labels), network, start, loss=pf.CrossEntropy())
         losses.append(pf.gradient_flow(problem, stop=pf.Stop(time=2.0), rtol=1e-9).final.loss)
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
