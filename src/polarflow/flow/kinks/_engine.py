@@ -14,8 +14,7 @@ from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
 from ._late_window import Late
-from ._motion import EXTRA, NO_ROOM, UNKNOWN, window_rides
-from ._moves import MEMORY, TOO_MUCH, Move, Parts, Segments, Window
+from ._moves import TOO_MUCH, Move, Parts
 from ._particles import group_patterns
 from ._patterns import (
     BRANCH_OFF,
@@ -35,10 +34,10 @@ from ._patterns import (
 )
 from ._plateau import plateau_jump
 from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
+from ._rides import EVENTS, Crowd, ride_window
 from ._series import coupled_series
 from ._state import Field, KinkState, targets
 from ._stiff import StiffSolver
-from ._window import cut_length, window_events
 
 _MAX_ORDER = 30
 #: How many times longer than the last one a window that events cut may be.
@@ -48,19 +47,8 @@ _FREE = 2.0
 _BRANCHING = {"off": BRANCH_OFF, "on": BRANCH_ON, "stay": BRANCH_STAY, "stop": BRANCH_STOP}
 #: Truncation error of one window, in units of rtol.
 _LOCAL = 0.02
-#: What the events of one window may do to the motion of any neuron, in units of rtol.
-_EVENTS = 0.3
-#: The part of the defect of events that is left when states are corrected for it: a constant, and
-#: squares of the window's length in units of the neurons' rates, and of the residual's.
-_LEFT = 0.005
-_GROWS = 0.4
-_FEEDS = 0.1
 #: Where less than the inverse of this is left of the residual, events count relative to it.
 _NEAR_END = 30.0
-#: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
-_SLACK = 0.01
-#: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
-_SEGMENT = 200
 _BRANCHED = (
     'kinks repel a neuron that lies on them: the flow is not unique there, and branching = "stop" '
     "was asked for."
@@ -94,9 +82,9 @@ class KinkExactEngine:
         self.noise = 1e-15 * self.factor * self.planes.spread * largest
         self.last_length = np.inf
         self.series_tolerance = max(_LOCAL * rtol, 1e-15)
-        self.step_tolerance = _EVENTS * rtol
+        self.step_tolerance = EVENTS * rtol
         self._stiff = StiffSolver(self)
-        self._segments_each = 4.0
+        self.crowd = Crowd()
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
         self.late = Late(self) if isinstance(problem.loss, MarginLoss) else None
@@ -386,12 +374,11 @@ class KinkExactEngine:
         self._stiff.spend(count * order * (order + 6))
         # The window keeps its series; the room is used again.
         series = weight[:, : order + 1].copy(), output[:, : order + 1].copy(), order
-        speed = float(np.linalg.norm(field.force, axis=(1, 2)).max())
-        bend = (_GROWS * speed) ** 2 + (_FEEDS * gain * planes.spread**2 * 2.0 * load) ** 2
-        window = self.ride(
-            state, field, parts, series, (on, jump, raw, multiplier, order), length, gain,
-            prediction=prediction, bend=bend,
+        window = ride_window(
+            self, state, field, parts, series, (on, jump, raw, multiplier, order), length,
+            prediction=prediction, stiffness=gain * planes.spread**2 * 2.0 * load,
         )  # fmt: skip
+        self._stiff.spend(window.work)
         self._stiff.advanced(window.length)
         self.last_length = window.length
         if window.length == whole:
@@ -411,87 +398,6 @@ class KinkExactEngine:
     def parts(self, state: KinkState, field: Field) -> "Parts":
         """The particles of a state's groups."""
         return Parts(state, field)
-
-    def ride(
-        self, state, field, parts, series, forces, length, gain, *, prediction=None,
-        bend=0.0, must_ride=None,
-    ) -> Window:  # fmt: skip
-        """The window of a series, with the rides of all neurons that have events in it.
-
-        With the series of the `prediction` it ends where what is left of the defect of its
-        events, once states are corrected for it, reaches the tolerance.
-        """
-        planes = self.planes
-        cut = prediction is not None
-        p, q = planes.normals.shape
-        outputs = self.label.shape[1]
-        weight, output, order = series
-        on, jump, raw, multiplier, degree = forces
-        m = len(state.a)
-        allowed = self.allowed(field.residual)
-        slack = self.noise + _SLACK / _EVENTS * allowed / max(length, 1e-300)
-        time, first_defect = np.empty(m), np.empty((m, 3))
-        first_plane, first_kind = np.empty((2, m), np.int64)
-        window_events(
-            field.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k, field.z,
-            weight, output, order, multiplier, jump, degree, planes.normals, length, self.noise,
-            slack, time, first_plane, first_kind, first_defect,
-        )  # fmt: skip
-        if must_ride is not None:
-            time[must_ride] = 0.0
-            first_kind[must_ride] = UNKNOWN
-        if cut:
-            length = cut_length(
-                time, first_plane, gain * parts.share, first_defect, planes.normals, planes.size,
-                planes.covariance, length, allowed, _LEFT, bend,
-            )  # fmt: skip
-        base, count = np.zeros((2, m), np.int64)
-        ride_order = max(order, degree + EXTRA)
-        room = Segments(
-            16 + int(self._segments_each * np.sum(time <= length)),
-            p,
-            (
-                ("start", (), float), ("w", (ride_order + 1, q), float),
-                ("a", (ride_order + 1, outputs), float), ("order", (), np.int64),
-                ("counts", (3,), np.int64),
-                ("plane", (), np.int64), ("defect", (3,), float),
-            ),
-        )  # fmt: skip
-        halvings = 0
-        while True:
-            used = window_rides(
-                length, time, first_plane, first_kind, field.group, parts.group_side, state.w,
-                state.a, parts.first, parts.mix, parts.lumped, weight, output, order, multiplier,
-                raw[: degree + 1], on[: degree + 1], jump[: degree + 1], degree, planes.normals,
-                self.noise, slack, self.series_tolerance, self.branch, base, count, room["start"],
-                room["w"], room["a"], room["order"], room["counts"], room["plane"],
-                room["defect"], room["change"], room.planes, room.sides,
-            )  # fmt: skip
-            if used >= 0:
-                break
-            if used == NO_ROOM and 2.0 * room.room * room.bytes <= MEMORY:
-                room.resize(4 * room.room)
-            elif cut and halvings < 60:
-                # Shorter by what those that found no room would need.
-                done = float(np.sum(count > 0)) / max(1.0, float(np.sum(time <= length)))
-                length *= min(max(0.8 * done, 0.1), 0.8)
-                halvings += 1
-            else:
-                raise Halt("limit", f"A limit was met: in a window {TOO_MUCH}.")
-        if cut and used:
-            owner = np.repeat(np.arange(m), count)
-            length = cut_length(
-                room["start"][:used], room["plane"][:used], gain * parts.share[owner],
-                room["defect"][:used], planes.normals, planes.size, planes.covariance, length,
-                allowed, _LEFT, bend,
-            )  # fmt: skip
-        self._segments_each = 4.0 + 1.5 * used / max(1, int(np.sum(count > 0)))
-        room.trim(used)
-        self._stiff.spend(len(parts.w) * 4 + used * _SEGMENT)
-        return Window(
-            self, state, field, length, parts, series, (base, count, room),
-            prediction,
-        )  # fmt: skip
 
     def allowed(self, residual: ndarray) -> float:
         """What a window may do to the motion of any neuron.

@@ -126,16 +126,18 @@ class Window(Move):
     """All neurons by the series of their particles, or by the segments of their rides.
 
     With `prediction`, the Taylor coefficients (orders, n, C) of the predictions that the residual
-    of the rides belongs to, states are corrected for what events do to the residual.
+    of the rides belongs to, states are corrected for what events do to the residual. `work` is
+    that of its events and rides, in units of a neuron's Taylor coefficient times its order.
     """
 
-    def __init__(self, engine, state, field, length, parts, series, segments, prediction):
+    def __init__(self, engine, state, field, length, parts, series, segments, prediction, work):
         super().__init__(engine, state, field.unit, length)
         self.group, self.velocity = field.group, field.force
         self.parts = parts
         self.series = series
         self.segments = segments
         self.prediction = prediction
+        self.work = work
 
     def predictions(self, offsets: ndarray) -> ndarray:
         """Predictions (T, n, C) at offsets, at a cost of the patterns and the events."""

@@ -15,6 +15,7 @@ from .._collocation import radau
 from .._engine import Halt
 from ._patterns import SLIDE
 from ._residual import SQUARE
+from ._rides import ride_window
 from ._series import given_series
 
 if TYPE_CHECKING:
@@ -93,10 +94,9 @@ def ride_along(
         parts.inverse, engine.series_tolerance, weight, output, on, jump, raw, force, multiplier,
         must_ride,
     )  # fmt: skip
-    return engine.ride(
-        state, field, parts, (weight, output, _SERIES),
-        (on, jump, raw, multiplier, orders - 1), length, 0.0,
-        must_ride=must_ride[parts.first],
+    return ride_window(
+        engine, state, field, parts, (weight, output, _SERIES),
+        (on, jump, raw, multiplier, orders - 1), length, must_ride=must_ride[parts.first],
     )  # fmt: skip
 
 
@@ -249,4 +249,6 @@ class StiffSolver:
         scale = length ** np.arange(STAGES)[:, None, None]
         residual = np.tensordot(method.coefficient, nodal, 1) / scale
         self.spend(len(parts.w) * 4 * _SERIES)
-        return ride_along(self.engine, state, field, parts, residual, length)
+        window = ride_along(self.engine, state, field, parts, residual, length)
+        self.spend(window.work)
+        return window
