@@ -151,31 +151,37 @@ def _add_weights(times, t, factor, weight):
         weight[i + 1] += factor * late
 
 
+@njit(cache=True, error_model="numpy")
+def changed_forces(changes, active, normals, plane, plus, minus, force, part_jump):
+    """What changes (K, n, C) of the residual add to D of the groups, (K, G, C, q), not projected.
+
+    `part_jump` (K, p, C) gets what each hyperplane adds where it is on.
+    """
+    on = np.empty((len(normals), changes.shape[2]))
+    for b in range(len(changes)):
+        plane_forces(changes[b], plane, plus, minus, on, part_jump[b])
+        group_forces(active, on, part_jump[b], normals, force[b])
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def correct_states(
-    times, shape, changes, group, group_side, active, slides, inverse, neuron_base, neuron_count,
+    times, shape, force, part_jump, group, group_side, slides, inverse, neuron_base, neuron_count,
     segment_start, segment_w, segment_a, segment_order, segment_plane, segment_change,
-    change_plane, change_side, normals, plane, plus, minus, velocity, start_w, start_a, side, w, a,
+    change_plane, change_side, normals, velocity, start_w, start_a, side, w, a,
 ):  # fmt: skip
     """Add what the changes of the residual do to the states of all neurons, in place.
 
-    The residual deviates from its series by `shape` (times, K) times `changes` (K, n, C).
+    The residual deviates from its series by `shape` (times, K) times K changes, which add `force`
+    and `part_jump` to D (see `changed_forces`).
     Neurons without events take two moments of dr, against 1 - tau/T and tau/T with T the offset,
     for the states at the two ends. `velocity` (G, C, q) is D of the groups, along which what they
     have been moved by grows until T.
     """
     groups, p = group_side.shape
     q = normals.shape[1]
-    outputs = changes.shape[2]
-    count, parts = len(times), len(changes)
+    parts, outputs = force.shape[0], force.shape[2]
+    count = len(times)
     offset = times[count - 1]
-    # D of the groups at the times, and what each hyperplane adds to it where it is on.
-    force = np.empty((parts, groups, outputs, q))
-    part_jump = np.empty((parts, p, outputs))
-    on = np.empty((p, outputs))
-    for b in range(parts):
-        plane_forces(changes[b], plane, plus, minus, on, part_jump[b])
-        group_forces(active, on, part_jump[b], normals, force[b])
     moment = np.zeros((2, count))
     for i in range(count - 1):
         step = times[i + 1] - times[i]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
-from ._correction import change_times, correct_states, residual_changes
+from ._correction import change_times, changed_forces, correct_states, residual_changes
 from ._jump import jump_states
 from ._particles import particles
 from ._residual import scaled_residual
@@ -179,23 +179,37 @@ class Window(Move):
         riders = np.nonzero(count > 1)[0]
         if not (room["start"][base[riders] + 1] < offset).any():
             return
-        times, changes = self._changes
+        times, force, jump = self._changes
+        shape = np.eye(len(times))
         early = int(np.sum(times < offset))
         if early < len(times):
-            # Piecewise linear as they are, they end at the offset.
+            # Piecewise linear as the changes are, they end at the offset.
             late = (offset - times[early - 1]) / (times[early] - times[early - 1])
-            last = (1.0 - late) * changes[early - 1] + late * changes[early]
-            times = np.append(times[:early], offset)
-            changes = np.concatenate([changes[:early], last[None]])
+            shape[early] = (1.0 - late) * shape[early - 1] + late * shape[early]
+            times, shape = np.append(times[:early], offset), shape[: early + 1]
         before = self._residual(w, a)
-        self._add(times, np.eye(len(times))[:, 1:], changes[1:], side, w, a)
+        self._add(times, shape[:, 1:], force, jump, side, w, a)
         # What has moved changes the residual in its turn, about as the cube of the time since.
         cube = ((times - times[0]) / (offset - times[0]))[:, None] ** 3
-        self._add(times, cube, (self._residual(w, a) - before)[None], side, w, a)
+        back = self._forces((self._residual(w, a) - before)[None])
+        self._add(times, cube, *back, side, w, a)
+
+    def _forces(self, changes: ndarray) -> tuple[ndarray, ndarray]:
+        """What changes (K, n, C) of the residual add to D of the groups, and of hyperplanes."""
+        parts, planes = self.parts, self.engine.planes
+        (groups, p), q = parts.group_side.shape, planes.normals.shape[1]
+        count, _, outputs = changes.shape
+        force = np.empty((count, groups, outputs, q))
+        jump = np.empty((count, p, outputs))
+        changed_forces(
+            changes, parts.active, planes.normals, planes.plane, planes.plus, planes.minus, force,
+            jump,
+        )  # fmt: skip
+        return force, jump
 
     @cached_property
-    def _changes(self) -> tuple[ndarray, ndarray]:
-        """How the residual deviates from its series in this window, at some times."""
+    def _changes(self) -> tuple[ndarray, ndarray, ndarray]:
+        """Times in this window, and what the residual's deviation from its series does then."""
         engine, parts, planes = self.engine, self.parts, self.engine.planes
         weight, output, order = self.series
         base, count, room = self.segments
@@ -215,7 +229,7 @@ class Window(Move):
             planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
             changes,
         )  # fmt: skip
-        return times, changes
+        return times, *self._forces(changes[1:])
 
     def _residual(self, w: ndarray, a: ndarray) -> ndarray:
         """The residual at weights that are not normalised yet, divided by exp(unit)."""
@@ -229,7 +243,8 @@ class Window(Move):
         self,
         times: ndarray,
         shape: ndarray,
-        changes: ndarray,
+        force: ndarray,
+        jump: ndarray,
         side: ndarray,
         w: ndarray,
         a: ndarray,
@@ -237,11 +252,10 @@ class Window(Move):
         parts, planes = self.parts, self.engine.planes
         base, count, room = self.segments
         correct_states(
-            times, np.ascontiguousarray(shape), changes, self.group, parts.group_side,
-            parts.active, parts.slides, parts.inverse, base, count, room["start"], room["w"],
-            room["a"], room["order"], room["plane"], room["change"], room.planes, room.sides,
-            planes.normals, planes.plane, planes.plus, planes.minus, self.velocity, self.state.w,
-            self.state.a, side, w, a,
+            times, np.ascontiguousarray(shape), force, jump, self.group, parts.group_side,
+            parts.slides, parts.inverse, base, count, room["start"], room["w"], room["a"],
+            room["order"], room["plane"], room["change"], room.planes, room.sides, planes.normals,
+            self.velocity, self.state.w, self.state.a, side, w, a,
         )  # fmt: skip
 
     def _count(self, offset: float, counts: ndarray) -> None:
