@@ -37,7 +37,7 @@ from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._rides import EVENTS, Crowd, ride_window
 from ._series import coupled_series
 from ._state import Field, KinkState, targets
-from ._stiff import StiffSolver
+from ._stiff import LARGEST, StiffSolver
 
 _MAX_ORDER = 30
 #: How many times longer than the last one a window that events cut may be.
@@ -87,7 +87,8 @@ class KinkExactEngine:
         self.crowd = Crowd()
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
-        self.late = Late(self) if isinstance(problem.loss, MarginLoss) else None
+        margins = isinstance(problem.loss, MarginLoss) and self.label.size <= LARGEST
+        self.late = Late(self) if margins else None
         rng = np.random.default_rng(0)
         count = len(self.planes.normals)
         self.keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)

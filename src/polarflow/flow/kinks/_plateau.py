@@ -12,7 +12,7 @@ from ._moves import MEMORY, TOO_MUCH, Jump, Segments
 from ._patterns import plane_forces
 from ._residual import SQUARE
 from ._state import Field, KinkState, log_total
-from ._stiff import kernel
+from ._stiff import LARGEST, kernel
 
 if TYPE_CHECKING:
     from ._engine import KinkExactEngine
@@ -101,7 +101,7 @@ def _averaged(
     Near rest r' = -factor K r with the kernel K of the large neurons. None if that would move
     the small ones by more than the tolerance, compared with a constant residual.
     """
-    if engine.kind != SQUARE:
+    if engine.kind != SQUARE or engine.label.size > LARGEST:
         return None
     value, vector = np.linalg.eigh(engine.factor * kernel(engine, state, large))
     part = vector.T @ field.residual.reshape(-1)

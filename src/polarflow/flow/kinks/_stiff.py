@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 STAGES = 6
 _SERIES = 30
 _NEWTON = 12
+#: Kernels of more rows than this are not formed.
+LARGEST = 1500
 #: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
 _STABLE = 4.0
 
@@ -52,18 +54,35 @@ def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = 
     for c in range(outputs):
         result[:, c, :, c] = outer
     gram = normal @ normal.T
+    across, owner = _held_part(side == SLIDE, act, normal, planes.normals)
     for c in range(outputs):
         for o in range(c + 1):
             weighted = share * a[:, c] * a[:, o]
             part = ((act * weighted[:, None]).T @ act) * gram
-            for j in np.nonzero((side == SLIDE).any(axis=1))[0]:
-                basis = np.linalg.qr(planes.normals[side[j] == SLIDE].T)[0]
-                across = act[j][:, None] * (normal @ basis)
-                part -= weighted[j] * across @ across.T
+            part -= (across * weighted[owner]) @ across.T
             result[:, c, :, o] += part
             if o != c:
                 result[:, o, :, c] += part
     return result.reshape(n * outputs, n * outputs)
+
+
+def _held_part(
+    slides: ndarray, act: ndarray, normal: ndarray, normals: ndarray
+) -> tuple[ndarray, ndarray]:
+    """What sliding takes from the features of neurons: act_jk x_k across the kinks that hold j.
+
+    **Returns** columns (n, K), those of each neuron in an orthonormal basis, and their neurons.
+    """
+    number = slides.sum(axis=1)
+    columns, owner = [np.zeros((len(normal), 0))], [np.zeros(0, np.int64)]
+    for count in np.unique(number[number > 0]):
+        some = np.nonzero(number == count)[0]
+        held = normals[np.nonzero(slides[some])[1]].reshape(len(some), count, -1)
+        basis = np.linalg.qr(held.transpose(0, 2, 1))[0]
+        part = act[some].T[:, :, None] * np.einsum("kc,jcs->kjs", normal, basis)
+        columns.append(part.reshape(len(normal), -1))
+        owner.append(np.repeat(some, part.shape[2]))
+    return np.concatenate(columns, axis=1), np.concatenate(owner)
 
 
 def ride_along(
@@ -153,7 +172,7 @@ class StiffSolver:
     def window(self, state: "KinkState", field: "Field", longest: float) -> "Window | None":
         """A stiff window, or None where it doesn't pay."""
         engine = self.engine
-        if engine.kind != SQUARE:
+        if engine.kind != SQUARE or engine.label.size > LARGEST:
             return None
         method = radau(STAGES)
         self._work = 0.0
