@@ -28,6 +28,8 @@ _LOG_START = -20.0
 _TIE = 1e-8
 #: Directions that are so close are one KKT point.
 _SAME = 1e-6
+#: Directions that are so close are the same to rounding.
+_ALIKE = 1e-11
 #: Growth rates below this share of Lambda(r) are none.
 _STILL = 1e-9
 #: The gradient at which the flow between two rest points ends, in units of its typical size.
@@ -175,17 +177,19 @@ class _Walk:
                 f"by its {alone.stop_reason} at the loss {float(alone.final.loss[0]):.3g}."
             )
             return False
-        small = self.given & ~large
-        if small.any():
+        small = np.flatnonzero(self.given & ~large)
+        if len(small):
+            first, member = _alike(self.direction[small])
             log_norm[small] = LOG_UNFELT
-            chosen = large | small
+            chosen = np.concatenate([np.flatnonzero(large), small[first]])
             whole = follow(
                 subproblem(problem, BlockState(log_norm, self.direction), chosen),
                 Stop(time=_near_rest(alone.trajectory, _NEAR * wanted / _REST)),
                 max(self.rtol, _TURN),
             ).final.state(0)
-            self.direction[chosen] = whole.direction
-            self.offset[small] += whole.log_norm[small[chosen]] - LOG_UNFELT
+            turned = int(large.sum()) + member
+            self.direction[small] = whole.direction[turned]
+            self.offset[small] += whole.log_norm[turned] - LOG_UNFELT
         self.log_norm[large], self.direction[large] = end.log_norm, end.direction
         self._sort_out(large)
         return True
@@ -209,6 +213,19 @@ class _Walk:
         self.exponent[large] = 0.0
         self.offset[index[decays]] = 0.0
         self.log_norm[~self.active] = -np.inf
+
+
+def _alike(direction: ndarray) -> tuple[ndarray, ndarray]:
+    """Blocks of one direction move alike: the first of each kind, and of which kind each is."""
+    first: list[int] = []
+    member = np.empty(len(direction), dtype=np.int64)
+    for j, v in enumerate(direction):
+        gap = np.abs(direction[first] - v).max(axis=1, initial=0.0)
+        near = np.flatnonzero(gap < _ALIKE)
+        member[j] = near[0] if len(near) else len(first)
+        if not len(near):
+            first.append(j)
+    return np.array(first), member
 
 
 def _near_rest(trajectory: Trajectory, gradient: float) -> float:

@@ -13,6 +13,7 @@ from . import _branching as branching
 from . import _drawing as drawing
 from . import _escape as escape
 from . import _first_figure as first_figure
+from . import _near_saddle as near_saddle
 from . import _symmetric as symmetric
 
 PAPER = "Kumar & Haupt 2024, arXiv:2402.09226"
@@ -43,6 +44,15 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         claims=angles.CLAIMS,
         draw=angles.draw,
         deviations=angles.DEVIATIONS,
+    ),
+    Experiment(
+        name="two-homogeneous-fig4",
+        title="near a saddle the small units go to KKT points of the residual's NCF",
+        paper=f"{PAPER}, figure 4 (v3) with the data of figure 1",
+        setting=near_saddle.SETTING,
+        claims=near_saddle.CLAIMS,
+        draw=near_saddle.draw,
+        deviations=near_saddle.DEVIATIONS,
     ),
     Experiment(
         name="two-homogeneous-escape",

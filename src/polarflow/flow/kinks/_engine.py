@@ -147,9 +147,10 @@ class KinkExactEngine:
         scaled_residual(self.kind, self._predict(state, z), self.label, self.factor, residual)
         on, jump = np.empty((2, len(normals), self.label.shape[1]))
         plane_forces(residual, self.planes.plane, self.planes.plus, self.planes.minus, on, jump)
-        for j, h in touching:
+        for j in np.unique(touching[:, 0]):
+            met = touching[touching[:, 0] == j, 1]
             if self.zero[j]:
-                state.side[j, h] = REST
+                state.side[j, met] = REST
                 continue
             own = state.side[j]
             output = state.a[j]
@@ -159,15 +160,38 @@ class KinkExactEngine:
                 output = force @ state.w[j]
             pull_on = on @ output
             pull_off = pull_on - jump @ output
-            pull = np.where(own > 0, pull_on, pull_off)
-            pull[(own == 0) | (np.arange(len(own)) == h)] = 0.0
-            outcome = start_on_kink(
-                own, h, state.w[j], normals, pull_on, pull_off, pull @ normals, self.branch
-            )
-            if outcome == CAPPED:
-                raise Halt("limit", f"A limit was met: at the start {TOO_MUCH}.")
-            self.totals[1] += outcome == SLID
-            self.totals[2] += outcome == BRANCHED
+            for h in met:
+                self._start_on_kink(own, h, state.w[j], pull_on, pull_off, chosen=False)
+            # A kink that let go when it was alone may hold once the others under the neuron do.
+            for _ in range(len(met)):
+                before = own.copy()
+                for h in met[pull_on[met] < pull_off[met]]:
+                    self._start_on_kink(own, h, state.w[j], pull_on, pull_off, chosen=True)
+                if (own == before).all():
+                    break
+
+    def _start_on_kink(
+        self, own: ndarray, h: int, w: ndarray, pull_on: ndarray, pull_off: ndarray, *, chosen: bool
+    ) -> None:
+        """The side of one kink under a neuron; one that was `chosen` stays where it isn't met."""
+        normals = self.planes.normals
+        pull = np.where(own > 0, pull_on, pull_off)
+        pull[own == 0] = 0.0
+        if chosen:
+            # The velocity of the neuron, held on the kinks that it slides on.
+            velocity = pull @ normals
+            held = normals[own == 0]
+            if len(held):
+                velocity -= np.linalg.lstsq(held.T, velocity, rcond=None)[0] @ held
+            across = float(velocity @ normals[h])
+            if own[h] == 0 or across * own[h] >= -1e-12 * float(np.abs(pull).max()):
+                return
+        pull[h] = 0.0
+        outcome = start_on_kink(own, h, w, normals, pull_on, pull_off, pull @ normals, self.branch)
+        if outcome == CAPPED:
+            raise Halt("limit", f"A limit was met: at the start {TOO_MUCH}.")
+        self.totals[1] += outcome == SLID
+        self.totals[2] += outcome == BRANCHED
 
     def normalise(self, w: ndarray, a: ndarray, log_scale: ndarray) -> tuple[ndarray, float]:
         """Scale weights to |a|^2 + |w|^2 = 2, in place; restores |a| = |w| where it must hold.

@@ -301,6 +301,9 @@ def change_pattern(
         if side[h] == SLIDE and h != plane:
             add(velocity, -pull_off[h], normals[h])
     outcome = meet_kink(side, plane, w, normals, pull_on, pull_off, velocity)
+    if kind == WAKE and side[plane] == REST:
+        # No speed across the kink yet, but it will be pushed against it: held from the start.
+        side[plane] = SLIDE
     if outcome == CROSSED:
         counts[0] += 1
     elif outcome == SLID:

@@ -26,6 +26,7 @@ from ._patterns import (
     project_force,
     project_weight,
     pseudo_inverse,
+    rest_width,
 )
 
 _EVENT_CAP = 200_000
@@ -311,10 +312,11 @@ def jump_segments(
                 searching = not fresh
             if not searching:
                 x, plane = _search(every, p, own, normals, weight, along, up, down, unit)
+            still = 1e-11 * size + noise + rest_width(own, on, jump)
             for h in range(p):
                 if own[h] == REST or own[h] == REST_ON:
                     t = dot(normals[h], force[0])
-                    if abs(t) > 1e-11 * size + noise:
+                    if abs(t) > still:
                         x, plane, kind = 0.0, h, WAKE
                         break
             if slides > 0 and up * down < 0.0 and imbalance != 0.0:

@@ -22,6 +22,7 @@ from ._patterns import (
     project_force,
     project_weight,
     pseudo_inverse,
+    rest_width,
 )
 
 #: What a ride says instead of how many segments it took.
@@ -341,9 +342,14 @@ def window_rides(
                 whole = start + remaining >= length * (1.0 - 1e-14)
                 if whole:
                     remaining = length - start
+                for i in range(held):
+                    for o in range(outputs):
+                        own_on[i, o] = on[0, index[i], o]
+                        own_off[i, o] = jump[0, index[i], o]
                 until, hit, kind = held_event(
                     own_side[:held], own_normals, own_w, own_a, top, mu, own_jump, ready,
-                    remaining, noise, slack, coefficient, other,
+                    remaining, noise + rest_width(own_side[:held], own_on, own_off), slack,
+                    coefficient, other,
                 )  # fmt: skip
                 t, h = next_meeting(
                     side, normals, own_w, top, min(remaining, until), anchor, near, listing,

@@ -25,6 +25,8 @@ BRANCH_OFF, BRANCH_ON, BRANCH_STAY, BRANCH_STOP = 0, 1, 2, 3
 KINK_WIDTH = 1e-13
 #: A neuron this near lies on a kink whose normal depends on those that it slides on.
 _NEAR = 1e-11
+#: A speed across a kink that is none, in units of the forces that meet there.
+REST_WIDTH = 1e-12
 #: Convex kinks that may meet in one point, each side of each of which is tried.
 _MOST_CONVEX = 12
 #: Sums may be taken in any order, so that they vectorise.
@@ -177,6 +179,24 @@ def project_weight(side, normals, w):
     for _ in range(2):
         for b in range(i):
             add(w, -dot(basis[b], w), basis[b])
+
+
+@njit(cache=True, error_model="numpy")
+def rest_width(side, on, jump):
+    """The force across a kink up to which a neuron may rest on it, for |a| = 1.
+
+    `on` and `jump` (p, C) are the hyperplanes' forces. It is twice what `meet_kink` counts as
+    none, so that a neuron that was left at rest isn't woken at once.
+    """
+    scale = 0.0
+    rests = False
+    for h in range(len(side)):
+        if abs(side[h]) == 1:
+            continue
+        rests = rests or side[h] != SLIDE
+        for o in range(on.shape[1]):
+            scale += max(abs(on[h, o]), abs(on[h, o] - jump[h, o])) ** 2
+    return 2.0 * REST_WIDTH * np.sqrt(scale) if rests else 0.0
 
 
 @njit(inline="always", error_model="numpy")
@@ -407,7 +427,7 @@ def meet_kink(side, hit, w, normals, pull_on, pull_off, velocity):
         status = np.empty(count, np.int8)
         if not _least_norm(index, count, normals, pull_on, pull_off, velocity, nu, status):
             return CAPPED
-        tolerance = 1e-12 * np.sqrt(scale)
+        tolerance = REST_WIDTH * np.sqrt(scale)
         for i in range(count):
             h = index[i]
             t = dot(normals[h], velocity)

@@ -140,6 +140,7 @@ def _segments(
             ("unit", (q,), float), ("size", (), float), ("counts", (3,), np.int64),
         ),
     )  # fmt: skip
+    whole = length
     while True:
         used = jump_segments(
             moving, state.side, state.w, state.a, state.log_scale, *engine.constants, on, jump,
@@ -151,7 +152,7 @@ def _segments(
             break
         if used == NO_ROOM and 4.0 * room.room * room.bytes <= MEMORY:
             room.resize(4 * room.room)
-        elif used == NO_ROOM:
+        elif used == NO_ROOM and length > 1e-12 * whole:
             length *= 0.5
         else:
             raise Halt("limit", f"A limit was met: in a jump {TOO_MUCH}.")
