@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 import polarflow as pf
 import polarflow.data
+from polarflow.data import Data
+from polarflow.flow.kinks._engine import KinkExactEngine
+from polarflow.networks import block_state
 
 
 def two_points(width: int = 60, seed: int = 0, **scale: float) -> pf.Problem:
@@ -450,3 +453,25 @@ def test_a_time_too_early_for_floats_is_the_start() -> None:
     solution = pf.gradient_flow(two_points(), stop=pf.Stop(log_time=-2000.0))
     assert solution.stop_reason == "log_time" and solution.final.log_time[0] == -2000.0
     np.testing.assert_array_equal(solution.final.direction[0], solution.trajectory.direction[0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_start_on_several_kinks_takes_the_least_norm_velocity(seed: int) -> None:
+    # Kinks that let go one by one may hold together: all of them are chosen at once.
+    from scipy.optimize import lsq_linear
+
+    rng = np.random.default_rng([seed, 77])
+    x, y = rng.standard_normal((9, 12)), rng.uniform(0.5, 1.5, 9)
+    w, kinks = rng.standard_normal(12), np.arange(5)
+    across = np.linalg.qr(x[kinks].T)[0]
+    for _ in range(2):
+        w -= across @ (across.T @ w)
+    direction = np.concatenate([[-1.0], w / np.linalg.norm(w)])[None] / np.sqrt(2.0)
+    task = pf.problem(Data(x, y), pf.TwoLayer(1), block_state(np.array([-1e6]), direction))
+    engine = KinkExactEngine(task, 1e-9)
+    force = np.linalg.norm(engine.field(engine.initial()).force)
+    residual, on = y / 9, x @ w > 1e-9
+    best = lsq_linear(
+        (residual[kinks, None] * x[kinks]).T, -residual[on] @ x[on], (0.0, 1.0), tol=1e-14
+    )
+    np.testing.assert_allclose(force, np.sqrt(2.0 * best.cost), rtol=1e-7)

@@ -11,9 +11,12 @@ from scipy.optimize import linprog
 import polarflow as pf
 from polarflow.comparators import least_variation_norm, orthogonal_variation_norm
 from polarflow.data import Data, named
+from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.flow import Problem
 from polarflow.limit import pursue, refine, saddle_path
 from polarflow.networks import BlockState, Diagonal, balanced, block_state
+
+HIGH_SMALL = replace(HIGH, examples=20, dimension=40, width=40)
 
 
 def start(data: Data, width: int, seed: int = 0, scale: float = 1e-6, **kwargs) -> Problem:
@@ -107,6 +110,23 @@ def test_random_data_leave_their_saddles_when_the_path_says(kwargs: dict) -> Non
     assert len(losses) > 2 and (np.diff(losses) < 0).all()
     early, late = (leaving_times(scaled(problem, -log), losses) for log in (500.0, 1000.0))
     np.testing.assert_allclose((late - early) / 500.0, path.escape_rates, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_path_in_high_dimension_is_complete_and_flows_keep_to_it() -> None:
+    # The data of figures 6 and 7 of Boursier et al.: tens of kinks under every neuron.
+    problem = HIGH.problem(HIGH.seed())
+    path = saddle_path(problem)
+    assert path.complete and not path.notes and len(path.saddles) > 4
+    assert all(s.rest.grad_norm < 1e-14 for s in path.saddles)
+    assert all(s.kkt_residual < 1e-12 for s in path.saddles[:-1])
+    small = HIGH_SMALL.problem(4)
+    path = saddle_path(small)
+    assert path.complete and len(path.saddles) > 3
+    losses = [s.rest.loss for s in path.saddles]
+    start = small.initial.log_norm.max()
+    early, late = (leaving_times(scaled(small, -log - start), losses) for log in (400.0, 800.0))
+    np.testing.assert_allclose((late - early) / 400.0, path.escape_rates, rtol=1e-5)
 
 
 def test_equal_growth_rates_are_a_tie() -> None:
