@@ -117,6 +117,13 @@ def test_a_run_without_saddles(line: xr.Dataset, tmp_path: Path) -> None:
     assert "The flow visited no saddle." in page and "<tbody>" not in page
 
 
+def test_margins_are_told_where_there_are_some(line: xr.Dataset, tmp_path: Path) -> None:
+    assert "Margins and alignment" not in written(line, tmp_path)
+    late = {"normalized_margin": 0.125, "smoothed_margin": 0.0625, "smoothed_margin_drop": None}
+    page = written(line, tmp_path, late=late)
+    assert "Margins and alignment in the end" in page and ">0.125<" in page and ">0.0625<" in page
+
+
 @pytest.mark.parametrize("which", ["line", "many"])
 def test_a_run_interrupted_at_its_start(
     which: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _charts as charts
 from ._numbers import NOTHING, exponential, number
-from ._words import COLUMNS, SOURCES, account, definitions, facts, plural, time_of
+from ._words import COLUMNS, LATE, SOURCES, account, definitions, facts, plural, time_of
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -56,6 +56,7 @@ $saddles
 <div id="norms" class="chart tall" role="img" aria-label="Norms of all $blocks over flow time">
 </div>
 </section>
+$late
 <section>
 <h2>What was run</h2>
 <div class="scroll"><table class="facts">$facts</table></div>
@@ -113,6 +114,7 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
         blocks=f"{drawn['norms']['name']}s",
         saddles=_saddles(summary.get("saddles") or []),
         norms_note=_norms_note(drawn["norms"]),
+        late=_late(summary.get("late") or {}),
         facts="".join(
             f'<tr><th scope="row">{name}</th><td>{text}</td></tr>'
             for name, text in facts(dataset, summary)
@@ -254,6 +256,19 @@ def _cells(saddle: Mapping[str, Any]) -> list[str]:
         number(saddle.get("active_blocks")),
         number(saddle.get("kkt_residual"), 3),
     ]
+
+
+def _late(late: Mapping[str, Any]) -> str:
+    if not late:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td>{number(late.get(key))}</td><td>{text}</td></tr>'
+        for key, name, text in LATE
+    )
+    return f"""<section>
+<h2>Margins and alignment in the end</h2>
+<div class="scroll"><table class="facts">{rows}</table></div>
+</section>"""
 
 
 def _spec(spec: Any) -> str:

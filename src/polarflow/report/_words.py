@@ -38,6 +38,30 @@ COLUMNS = (
     ),
 )
 
+LATE = (
+    (
+        "normalized_margin",
+        "normalised margin",
+        "min<sub><i>k</i></sub> <i>z<sub>k</sub></i>/|<i>w</i>|<sup><i>L</i></sup>, "
+        "<i>z<sub>k</sub></i> the margin of an example",
+    ),
+    (
+        "smoothed_margin",
+        "smoothed margin",
+        "ℓ<sup>−1</sup>(Σ ℓ(<i>z<sub>k</sub></i>))/|<i>w</i>|<sup><i>L</i></sup>, which never "
+        "falls once the loss is below that of one example at 0 (Lyu &amp; Li, 2020; Ji &amp; "
+        "Telgarsky, 2020)",
+    ),
+    (
+        "smoothed_margin_drop",
+        "its largest fall",
+        "relative, once it may not fall; 0 in exact arithmetic",
+    ),
+    ("alignment_angle", "alignment angle", "of <i>w</i> and −∇ℓ, in radians; it tends to 0"),
+    ("path_length", "path length", "of the direction <i>w</i>/|<i>w</i>| from the start; finite"),
+    ("path_error", "error of the path length", "an upper estimate"),
+)
+
 DEFINITIONS = (
     (
         "Gradient flow",
