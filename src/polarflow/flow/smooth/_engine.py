@@ -16,7 +16,7 @@ from .._problem import Problem
 from ._balance import Balance
 from ._field import Field
 from ._radau import RadauSession
-from ._reach import climb
+from ._small_parts import DigitWindow, SmallParts
 from ._stepper import DENSE, Session, Step, StepError
 from ._window import Sessions, SmoothState, SmoothWindow
 
@@ -31,8 +31,6 @@ _SMOOTHING = 0.1
 #: So many steps in a row that together advance the clock by less than this over the largest
 #: speed: the flow slides along a kink that is not rounded off.
 _STUCK_STEPS, _STUCK = 2000, 1e-4
-#: Predictions above this part of the labels mean that the network has left the origin.
-_RESOLVED_SIZE = 1e-3
 #: The late phase begins once every margin exceeds this.
 _LATE = 3.0
 #: A block is at rest, and the clock leaves it out, if it moves by less than this in the time in
@@ -78,6 +76,7 @@ class SmoothEngine:
         self.steps: list[Step] = []
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
+        self.small = SmallParts(self)
         self.balance = Balance(self.field, self.field.vector(problem.initial))
 
     def prepare(self) -> float:
@@ -125,13 +124,17 @@ class SmoothEngine:
         return self.field.state(state.y)
 
     def restart(self) -> None:
+        self._end_session()
+        self.small.restart()
+
+    def _end_session(self) -> None:
         if self.session is not None:
             self._counted += self.session.evaluations
             self._products += self.session.products
         self.session, self.steps, self._ends = None, [], []
 
     def counts(self) -> dict[str, Any]:
-        notes = []
+        notes = list(dict.fromkeys(self.small.notes))
         if any(group.kinks for group in self.field.groups):
             notes.append(
                 "Kinks are not located: those of activations are rounded off over "
@@ -150,10 +153,10 @@ class SmoothEngine:
     def measure(self, states: Sequence[SmoothState]) -> list[Measure]:
         for state in states:
             self.balance.see(state.y)
-        return [self._measure(self._look(state)) for state in states]
+        return [self._measure(self.look(state)) for state in states]
 
     def ncf(self, state: SmoothState) -> tuple[ndarray, ndarray]:
-        look, network = self._look(state), self.field.network
+        look, network = self.look(state), self.field.network
         dimension = self.problem.data.dimension
         force = network.join_forces(self.field.parts(state.y), look.forces, dimension)
         blocks, order = self.blocks(state), network.row_orders(dimension)
@@ -165,16 +168,23 @@ class SmoothEngine:
     def distance(self, before: SmoothState, after: SmoothState) -> float:
         return polar_distance(self.blocks(before), self.blocks(after))
 
-    def advance(self, state: SmoothState, end: float) -> SmoothWindow:
+    def advance(self, state: SmoothState, end: float) -> SmoothWindow | DigitWindow:
         if state.session is self.session and self.session is not None:
             ahead = [step for step in self.steps if step.end > state.s + 1e-15 * abs(state.s)]
             if ahead:
                 return SmoothWindow(self.field, state, ahead)
         self._counted += 1
-        look = self._look(state)
+        if state.exact is not None:
+            window = self.small.advance(state)
+            if window is not None:
+                return window
+            state = SmoothState(state.log_time, state.y, False)
+        look = self.look(state)
+        window = self.small.take_over(look)
+        if window is not None:
+            return window
         if not look.log_force.max(initial=-np.inf) > np.log(self._noise(look)):
             return SmoothWindow(self.field, state, ())
-        self._check_resolved(look)
         start = self._ready(look)
         session = start.session
         assert session is not None
@@ -188,7 +198,7 @@ class SmoothEngine:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _look(self, state: SmoothState) -> Look:
+    def look(self, state: SmoothState) -> Look:
         """All that is known of the field at a state."""
         h, log_r, unit, forces, along = self.field.measured(state.y, state.late)
         forces = [np.asarray(f) for f in forces]
@@ -226,30 +236,6 @@ class SmoothEngine:
     def _spread(self) -> float:
         return max(self.field.spread, 1e-300)
 
-    def _check_resolved(self, look: Look) -> None:
-        """Halt at a saddle of a layered network that would be left by parts too small to be held.
-
-        Matrices with entries of order one lose what is below the tolerance. At rest to that
-        tolerance, with a residual that some block of this shape could still climb, only such
-        parts can lead on: the time of leaving would be one of rounding.
-        """
-        layered = [group.layered for group in self.field.groups]
-        size = np.abs(look.prediction).max(initial=0.0)
-        if not any(layered) or not size > _RESOLVED_SIZE * self.field.label_size:
-            return
-        if look.log_force.max(initial=-np.inf) > np.log(self.rtol * self._spread):
-            return
-        if look.log_residual < self.field.log_unit + np.log(1e-4):
-            return
-        if climb(self.field.groups, self.field.x, look.residual) > 1e-4 * self._spread:
-            raise Halt(
-                "unresolved",
-                "The flow has come to rest at a saddle, or a local minimum, of a layered network "
-                "to within the tolerance. If it leaves, then by parts of the weights that are "
-                "smaller than the tolerance times their matrices, which are not held: when, can't "
-                "be told. A stop before (max_saddles, time, grad_norm) ends the run properly.",
-            )
-
     def _watch(self, session: Sessions) -> None:
         """Halt where the steps have become too small to get anywhere."""
         self._ends.append(session.s)
@@ -286,7 +272,7 @@ class SmoothEngine:
         y = state.y
         if late and not state.late:
             y = np.concatenate([y, self._late_part(look)])
-        self.restart()
+        self._end_session()
         self.session = self._new_session(y, clock, late)
         return SmoothState(state.log_time, y, late, self.session, 0.0)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray
@@ -10,6 +11,10 @@ from numpy import ndarray
 from ._field import Field
 from ._radau import RadauSession
 from ._stepper import Session, Step, log_elapsed
+
+if TYPE_CHECKING:
+    from ._digit_steps import DigitSession
+    from ._digits import Exact
 
 Sessions = Session | RadauSession
 
@@ -30,13 +35,17 @@ class Times:
 
 @dataclass(frozen=True, eq=False)
 class SmoothState:
-    """The logarithm of the time, the vector of the field, and where in a session it is."""
+    """The logarithm of the time, the vector of the field, and where in a session it is.
+
+    `exact` holds the weights with many digits, where they are needed, and the session of such.
+    """
 
     when: float | tuple[Times, int]
     y: ndarray
     late: bool
     session: Sessions | None = None
     s: float = 0.0
+    exact: "tuple[Exact, DigitSession] | None" = None
 
     @cached_property
     def log_time(self) -> float:
