@@ -387,6 +387,20 @@ def test_wrong_arguments_are_named(options: dict, message: str) -> None:
         pf.gradient_flow(two_points(), stop=pf.Stop(time=1.0), **options)
 
 
+def test_compiling_on_the_way_is_no_time_of_the_flow() -> None:
+    from numba import njit
+
+    from polarflow.solution._engines import compiling
+
+    doubled = njit(lambda x: 2.0 * x)
+    pr = two_points(width=4)
+    with compiling(KinkExactEngine(pr, 1e-8)) as first:
+        assert doubled(1.0) == 2.0
+    with compiling(KinkExactEngine(pr, 1e-8)) as again:
+        assert doubled(1.0) == 2.0
+    assert first.seconds > again.seconds == 0.0
+
+
 def test_an_interrupt_keeps_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     from polarflow.flow.kinks import KinkExactEngine
 

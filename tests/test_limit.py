@@ -9,8 +9,10 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import linprog
 
 import polarflow as pf
+from polarflow import comparators
 from polarflow.comparators import least_variation_norm, orthogonal_variation_norm
 from polarflow.data import Data, named
+from polarflow.errors import PolarflowError
 from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.flow import Problem
 from polarflow.limit import pursue, refine, saddle_path
@@ -249,6 +251,25 @@ def test_the_verb_writes_the_path(command, tmp_path) -> None:
     least = next(c for c in summary["comparison"] if c["name"] == "least_variation_norm")
     np.testing.assert_allclose(least["ratio"], 1.0, rtol=1e-10)
     assert least["exact"] and not least["lower_loss"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "note"),
+    [(PolarflowError("no solver."), 0, "no solver."), (KeyboardInterrupt(), 130, "interrupted.")],
+)
+def test_a_comparison_that_fails_costs_no_path(
+    command, tmp_path, monkeypatch, error: BaseException, code: int, note: str
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(comparators, "compare", fails)
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[data]\nname = "two-points"\n[network]\nwidth = 60\n')
+    done = command("saddles", spec, "--out", tmp_path / "out", "--compare", "--quiet")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert done.code == code and len(summary["saddles"]) == 3
+    assert summary["notes"][-1] == f"Not compared: {note}" and "comparison" not in summary
 
 
 def test_pursuit_on_orthonormal_data_takes_two_neurons(orthonormal: Problem) -> None:

@@ -74,10 +74,6 @@ def _exp(logarithm: float) -> float:
         return float(np.exp(logarithm))
 
 
-def _log(time: float | None) -> float | None:
-    return float(np.log(time)) if time is not None and time > 0 else None
-
-
 def _saddle(record: FlowRecord, index: int, visit: Visit) -> Saddle:
     closest, leave = visit.closest, visit.leave
     at = leave

@@ -49,6 +49,7 @@ class Outcome:
     - `weights`: at the wanted times, shape `(T, m, p)`, and `loss` there, shape `(T,)`, its
       logarithm for losses of classification; None where they were not reached.
     - `note`: why it did not finish, or what else there is to say.
+    - `compile_seconds`: what compiling took on the way.
     """
 
     seconds: float
@@ -57,6 +58,7 @@ class Outcome:
     weights: Float[ndarray, "T m p"] | None
     loss: Float[ndarray, " T"] | None
     note: str = ""
+    compile_seconds: float = 0.0
 
     @property
     def finished(self) -> bool:
@@ -133,6 +135,7 @@ def engine(rtol: float) -> Method:
             weights=solution.recorded.weights() if done else None,
             loss=loss_of(problem, solution.recorded.prediction) if done else None,
             note=solution.message,
+            compile_seconds=solution.work.compile_seconds,
         )
 
     def prepare(problem: "Problem", times: tuple[float, ...]) -> None:

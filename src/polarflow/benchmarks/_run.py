@@ -162,6 +162,7 @@ def _measure(case: Case, repeats: int, quick: bool, say: Callable[[str], None]) 
         method.prepare(problem, case.times)
         compiling.append(perf_counter() - begin)
         first.append(method.follow(problem, case.times))
+        compiling[-1] += first[-1].compile_seconds
     reference, check = _reference(case, quick, say)
     seconds = [[outcome.seconds] for outcome in first]
     for turn in range(1, repeats):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import PolarflowError
 from ..store import FIGURES, RunFolder, open_folder
-from ._provenance import versions
+from ._provenance import provenance
+from ._working import working
 from .app import Exit
 
 if TYPE_CHECKING:
@@ -47,20 +47,12 @@ def ncf(
 
     plan = assemble_ncf(load_spec(spec, set_, ProblemSpec), spec)
     folder = open_folder(out, overwrite=overwrite, name=f"{spec.stem}-ncf")
-    try:
+    with working(folder, f"{spec}: ncf"):
         found = plan.solve()
-    except PolarflowError as error:
-        folder.discard()
-        raise PolarflowError(f"{spec}: ncf: {error}") from None
-    except BaseException:
-        folder.discard()
-        raise
     summary = {
         "status": "ok",
         **found.to_dict(),
-        "spec": plan.spec.given(),
-        "versions": versions(),
-        "seed": plan.spec.seed,
+        **provenance(plan.spec),
     }
     whole = _draw(folder, found, plan)
     folder.write_summary(summary)

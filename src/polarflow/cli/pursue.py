@@ -6,10 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import PolarflowError
 from ..store import finite, open_folder
-from ._provenance import versions
+from ._provenance import provenance
 from ._words import aligned, shown
+from ._working import working
 
 
 def pursue(
@@ -45,24 +45,14 @@ def pursue(
     plan = assemble(load_spec(spec, set_, PathSpec), spec)
     folder = open_folder(out, overwrite=overwrite, name=f"{spec.stem}-pursuit")
     begin = perf_counter()
-    try:
+    with working(folder, spec):
         steps = [step.to_dict() for step in grow(plan.problem, blocks=blocks)]
-    except PolarflowError as error:
-        folder.discard()
-        raise PolarflowError(f"{spec}: {error}") from None
-    except BaseException:
-        folder.discard()
-        raise
-    given = plan.spec.given()
-    given.pop("flow", None)
     summary = {
         "status": "ok",
         "steps": steps,
         "final": steps[-1],
         "work": {"seconds": perf_counter() - begin},
-        "spec": given,
-        "versions": versions(),
-        "seed": plan.spec.seed,
+        **provenance(plan.spec, unused=("flow",)),
     }
     folder.write_summary(finite(summary))
     folder.finish()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import PolarflowError
 from ..store import FIGURES, REPORT, RunFolder, finite, open_folder
 from ._progress import reporter, tell
-from ._provenance import versions
+from ._provenance import provenance
 from ._words import account
+from ._working import working
 from .app import Exit
 
 if TYPE_CHECKING:
@@ -48,23 +48,9 @@ def run(
 
     plan = assemble(load_spec(spec, set_), spec)
     folder = open_folder(out, overwrite=overwrite, name=spec.stem)
-    try:
-        with reporter(quiet) as progress:
-            solution = plan.solve(progress)
-    except PolarflowError as error:
-        folder.discard()
-        raise PolarflowError(f"{spec}: {error}") from None
-    except BaseException:
-        folder.discard()
-        raise
-    summary = finite(
-        {
-            **solution.summary(),
-            "spec": plan.spec.given(),
-            "versions": versions(),
-            "seed": plan.spec.seed,
-        }
-    )
+    with working(folder, spec), reporter(quiet) as progress:
+        solution = plan.solve(progress)
+    summary = finite({**solution.summary(), **provenance(plan.spec)})
     try:
         whole = keep(folder, solution, summary)
     except BaseException:

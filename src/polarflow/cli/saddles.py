@@ -9,8 +9,9 @@ from cyclopts import Parameter
 
 from ..errors import PolarflowError
 from ..store import finite, open_folder
-from ._provenance import versions
+from ._provenance import provenance
 from ._words import aligned, shown
+from ._working import working
 from .app import Exit
 
 
@@ -47,31 +48,30 @@ def saddles(
     plan = assemble(load_spec(spec, set_, PathSpec), spec)
     folder = open_folder(out, overwrite=overwrite, name=f"{spec.stem}-saddles")
     begin = perf_counter()
-    try:
+    with working(folder, spec):
         path = saddle_path(plan.problem)
-    except PolarflowError as error:
-        folder.discard()
-        raise PolarflowError(f"{spec}: {error}") from None
-    except BaseException:
-        folder.discard()
-        raise
-    given = plan.spec.given()
-    given.pop("flow", None)
     summary: dict[str, Any] = {
         **path.summary(),
         "work": {"seconds": perf_counter() - begin},
-        "spec": given,
-        "versions": versions(),
-        "seed": plan.spec.seed,
+        **provenance(plan.spec, unused=("flow",)),
     }
+    interrupted = False
     if compare:
         from ..comparators import compare as next_to
 
-        summary["comparison"] = next_to(plan.problem, path.end.state)
+        try:
+            summary["comparison"] = next_to(plan.problem, path.end.state)
+        except PolarflowError as error:  # the path is kept whatever becomes of the comparison
+            summary["notes"] = [*summary["notes"], f"Not compared: {error}"]
+        except KeyboardInterrupt:
+            interrupted = True
+            summary["notes"] = [*summary["notes"], "Not compared: interrupted."]
     folder.write_summary(finite(summary))
     folder.finish()
     if not quiet:
         print(_account(summary, folder.path))
+    if interrupted:
+        return Exit.INTERRUPTED
     return Exit.OK if path.complete else Exit.STOPPED
 
 

@@ -136,6 +136,14 @@ def follow(
         progress=progress,
         **options,
     )
+    return finished(solution)
+
+
+def finished(solution: "Solution") -> "Solution":
+    """A flow that came to its stop.
+
+    **Raises:** `PolarflowError` if it could not go on; `KeyboardInterrupt` if it was interrupted.
+    """
     if solution.status == "interrupted":
         raise KeyboardInterrupt
     if solution.status != "ok":

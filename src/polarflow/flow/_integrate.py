@@ -64,6 +64,7 @@ class _Run:
         self.wanted = sorted(set(requests), key=lambda moment: moment.log_time)
         self.progress = progress
         self.most = int(max(8, min(2 * points, _MEMORY / memory(first.state))))
+        self.points = points
         self.samples = max(1, min(8, self.most // 40))
         self.visits = Visits(record.stop.max_saddles)
         self.reported = 0.0
@@ -222,6 +223,8 @@ class _Run:
                 replace(at, path_length=length) for at, length in zip(samples, lengths, strict=True)
             ]
         record.steps += 1
+        # Many windows make a fine picture by their ends alone.
+        self.samples = max(1, min(self.samples, self.points // (2 * record.steps)))
         for at in samples:
             self.add(at)
         self.keep_requests(samples[-1])
@@ -334,7 +337,6 @@ def integrate(
     record = FlowRecord(engine, problem, stop)
     # The matrices are small: threads of the linear algebra would cost more than they bring.
     limits = threadpool_limits(limits=1)
-    begin = perf_counter()
     run: _Run | None = None
     try:
         run = _Run(
@@ -352,5 +354,4 @@ def integrate(
     finally:
         limits.restore_original_limits()
     run.close()
-    record.seconds = perf_counter() - begin
     return record

@@ -30,7 +30,7 @@ class FlowRecord:
     - `visits`: the visits to saddles.
     - `status`, `stop_reason`, `message`: how the run ended.
     - `path_error`: an upper estimate of the error of the last snapshot's `path_length`.
-    - `steps`, `seconds`: windows used, and the time that the engine and the driver took.
+    - `steps`: windows used.
     """
 
     engine: Engine[Any]
@@ -44,7 +44,6 @@ class FlowRecord:
     message: str = ""
     path_error: float = 0.0
     steps: int = 0
-    seconds: float = 0.0
 
     def trajectory(self, snapshots: Sequence[Snapshot], inputs: ndarray) -> Trajectory:
         """Snapshots as arrays; `inputs` are those at which the network's values are wanted."""

@@ -1,15 +1,19 @@
-"""Which engine follows a problem, and what it costs to have it ready."""
+"""Which engine follows a problem, and what compiling it takes."""
 
-from functools import cache
-from time import perf_counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from ..flow import Engine, Problem
+from ..networks import TwoLayer
 
-from ..data import Data
-from ..flow import Engine, Problem, Stop, integrate
-from ..flow import problem as make_problem
-from ..networks import TwoLayer, balanced
+
+@dataclass
+class Compiling:
+    """The seconds that compiling took, or loading what was compiled before."""
+
+    seconds: float = 0.0
 
 
 def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
@@ -23,21 +27,21 @@ def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
     return KinkExactEngine(problem, rtol, branching)
 
 
-def ready(engine: Engine[Any]) -> float:
-    """Load or compile what an engine needs; returns the seconds it took."""
+@contextmanager
+def compiling(engine: Engine[Any]) -> Iterator[Compiling]:
+    """What is compiled inside: XLA's work in the beginning, Numba's wherever it comes."""
     from ..flow.smooth import SmoothEngine
 
-    return engine.prepare() if isinstance(engine, SmoothEngine) else _kink_exact_ready()
+    spent = Compiling()
+    if isinstance(engine, SmoothEngine):
+        spent.seconds = engine.prepare()
+        yield spent
+        return
+    from numba.core.event import TimingListener, install_listener
 
-
-@cache
-def _kink_exact_ready() -> float:
-    """A tiny flow: two opposite neurons on two examples meet a kink, jump, and pass windows."""
-    begin = perf_counter()
-    data = Data(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, -0.5]), False, "warm-up")
-    network = TwoLayer(4)
-    tiny = make_problem(data, network, balanced(network, 2, log10_scale=-30.0))
-    record = integrate(engine_for(tiny, 1e-6, "off"), tiny, Stop(time=200.0), points=10)
-    if record.status == "interrupted":
-        raise KeyboardInterrupt
-    return perf_counter() - begin
+    timer = TimingListener()
+    try:
+        with install_listener("numba:compiler_lock", timer):
+            yield spent
+    finally:
+        spent.seconds = timer.duration if timer.done else 0.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from ...errors import PolarflowError
 from .._base import Claim
+from .._flow import finished
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -44,11 +44,7 @@ class Setting:
         problem = self.problem(self.seed)
         stop = Stop(log_loss=LOG_LOSS)
         solution = gradient_flow(problem, stop=stop, rtol=1e-8, points=200, progress=progress)
-        if solution.status == "interrupted":
-            raise KeyboardInterrupt
-        if solution.status != "ok":
-            raise PolarflowError(solution.message)
-        return Evidence(self, problem, solution)
+        return Evidence(self, problem, finished(solution))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import PolarflowError
 from .._base import Claim
+from .._flow import finished
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -47,11 +47,7 @@ class Setting:
         problem = self.problem(0)
         stop = Stop(log_loss=self.log_loss)
         solution = gradient_flow(problem, stop=stop, rtol=RTOL, points=300, progress=progress)
-        if solution.status == "interrupted":
-            raise KeyboardInterrupt
-        if solution.status != "ok":
-            raise PolarflowError(solution.message)
-        return Evidence(self, problem, solution)
+        return Evidence(self, problem, finished(solution))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from .._base import Claim
-from .._flow import POINTS, follow
+from .._flow import POINTS, finished, follow
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -54,19 +54,16 @@ class Setting:
 
     def gather(self, quick: bool, progress: "Callable[[Progress], None] | None") -> "Evidence":
         from ... import Correlation, Exponential, Stop, gradient_flow
-        from ...errors import PolarflowError
 
-        fitted = gradient_flow(
-            self.problem(Exponential("sum")),
-            stop=Stop(log_loss=self.quick_log_loss if quick else self.log_loss),
-            rtol=RTOL,
-            points=POINTS // 2,
-            progress=progress,
+        fitted = finished(
+            gradient_flow(
+                self.problem(Exponential("sum")),
+                stop=Stop(log_loss=self.quick_log_loss if quick else self.log_loss),
+                rtol=RTOL,
+                points=POINTS // 2,
+                progress=progress,
+            )
         )
-        if fitted.status == "interrupted":
-            raise KeyboardInterrupt
-        if fitted.status != "ok":
-            raise PolarflowError(fitted.message)
         end = self.quick_time if quick else self.time
         climbing = follow(
             self.problem(Correlation("sum"), TURN),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from ...errors import PolarflowError
 from .._base import Claim
+from .._flow import finished
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -69,11 +69,7 @@ class Setting:
         problem = self.problem(quick)
         stop = Stop(log_loss=self.quick_log_loss if quick else self.log_loss)
         solution = gradient_flow(problem, stop=stop, rtol=RTOL, points=400, progress=progress)
-        if solution.status == "interrupted":
-            raise KeyboardInterrupt
-        if solution.status != "ok":
-            raise PolarflowError(solution.message)
-        return Evidence(self, problem, solution)
+        return Evidence(self, problem, finished(solution))
 
 
 @dataclass(frozen=True)

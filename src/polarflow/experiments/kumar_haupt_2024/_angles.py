@@ -14,6 +14,7 @@ from .._overlay import DASHES, Overlay, common_times, label
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
+    from ...data import Data
     from ...ncf import KKTSet
 
 EXAMPLES = 50
@@ -23,9 +24,19 @@ NEAR = 1e-2
 """Radians from a KKT point that count as being there, at the figure's end."""
 
 
+def unit_inputs(seed: int) -> "Data":
+    """Unit inputs in the plane, labelled by 5 max(0, x_1)^2 + 4 max(0, -x_1)^2."""
+    from ...data import Data
+
+    angle = np.random.default_rng([seed, 0]).uniform(-np.pi, np.pi, EXAMPLES)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    y = 5 * np.maximum(x[:, 0], 0) ** 2 + 4 * np.maximum(-x[:, 0], 0) ** 2
+    return Data(x, y, name="unit inputs in the plane")
+
+
 @dataclass(frozen=True)
 class AngleSetting(FlowSetting):
-    """Squared ReLU on unit inputs in the plane, labelled by 5 max(0, x_1)^2 + 4 max(0, -x_1)^2.
+    """Squared ReLU on the unit inputs.
 
     The loss is printed as a sum of halves of squares; only with the mean over the examples does
     it hardly change in 50 000 steps of 5e-5, as figure 1 shows.
@@ -33,19 +44,14 @@ class AngleSetting(FlowSetting):
 
     def problem(self, seed: int, correlation: bool = False) -> "Problem":
         """The flow's problem for one seed, or that of its NCF."""
-        from ...data import Data
         from ...flow import problem
         from ...losses import LOSSES
         from ...networks import SquaredRelu, gaussian
 
-        rng = np.random.default_rng([seed, 0])
-        angle = rng.uniform(-np.pi, np.pi, EXAMPLES)
-        x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        y = 5 * np.maximum(x[:, 0], 0) ** 2 + 4 * np.maximum(-x[:, 0], 0) ** 2
-        data, network = Data(x, y, name="unit inputs in the plane"), SquaredRelu(WIDTH)
+        network = SquaredRelu(WIDTH)
         initial = gaussian(network, 2, scale=SCALE, seed=seed)
         loss = LOSSES["correlation" if correlation else "square"]("mean")
-        return problem(data, network, initial, loss=loss)
+        return problem(unit_inputs(seed), network, initial, loss=loss)
 
     def seed(self) -> int:
         """The paper names none."""
@@ -78,7 +84,7 @@ class AngleEvidence(FlowEvidence):
     - `points`: all KKT points of the NCF of the labels.
     """
 
-    setting: AngleSetting
+    setting: FlowSetting
     climbing: "Solution"
     points: "KKTSet"
 
@@ -108,9 +114,8 @@ class AngleEvidence(FlowEvidence):
         from ...ncf import flow_limits
         from ...networks import SquaredRelu
 
-        data, end = self.problem.data, self.climbing.recorded.direction[-1]
-        network = SquaredRelu(WIDTH)
-        return flow_limits(network, data.x, data.y, end)
+        data, end = self.climbing.problem.data, self.climbing.recorded.direction[-1]
+        return flow_limits(SquaredRelu(len(end)), data.x, data.y, end)
 
     def distance(self, angle: np.ndarray) -> np.ndarray:
         """From each angle to the nearest KKT point."""

@@ -10,12 +10,20 @@ import numpy as np
 from numpy import ndarray
 
 from .._base import Claim, Deviation
-from .._flow import FlowEvidence, FlowSetting, follow
-from ._angles import NEAR, SCALE, WIDTH, AngleSetting, angles, turned
+from .._flow import FlowSetting, follow
+from ._angles import (
+    NEAR,
+    SCALE,
+    WIDTH,
+    AngleEvidence,
+    angles,
+    loss_stays,
+    turned,
+    unit_inputs,
+)
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
-    from ...ncf import KKTSet
 
 FITTING = 10
 """Units at (sqrt(1/2), 0), which fit 5 max(0, x_1)^2 together; the others are zero."""
@@ -30,10 +38,11 @@ class Setting(FlowSetting):
         from ...flow import problem
         from ...networks import SquaredRelu, block_state
 
-        data = AngleSetting(self.step, self.iterations, self.frames).problem(seed).data
         u = saddle() + SCALE * np.random.default_rng([seed, 6]).standard_normal((WIDTH, 2))
         norm = np.linalg.norm(u, axis=1)
-        return problem(data, SquaredRelu(WIDTH), block_state(np.log(norm), u / norm[:, None]))
+        return problem(
+            unit_inputs(seed), SquaredRelu(WIDTH), block_state(np.log(norm), u / norm[:, None])
+        )
 
     def seed(self) -> int:
         """The first for which a small unit starts in the flat set; the paper names none."""
@@ -87,24 +96,12 @@ def flat_arc(x: ndarray) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Evidence(FlowEvidence):
+class Evidence(AngleEvidence):
     """The flow beside that of the NCF of the saddle's residual from the same small units.
 
-    **Attributes:**
-
-    - `setting`: the schedule.
-    - `climbing`: the flow of the NCF, to the figure's end.
-    - `points`: the KKT points of the NCF of the residual where it isn't flat.
+    `climbing` goes to the figure's end; `points` are those of the NCF of the residual where it
+    isn't flat.
     """
-
-    setting: Setting
-    climbing: "Solution"
-    points: "KKTSet"
-
-    @property
-    def step(self) -> float:
-        """The paper's step."""
-        return self.setting.step
 
     @cached_property
     def residual(self) -> ndarray:
@@ -122,14 +119,13 @@ class Evidence(FlowEvidence):
         return np.asarray((angle >= low) & (angle <= high))
 
     @cached_property
-    def tops(self) -> ndarray:
+    def kkt_angles(self) -> ndarray:
         """The angles of the KKT points at which the NCF is positive."""
         return np.array([angles(p.direction) for p in self.points.points if p.value > 0.0])
 
     def distance(self, angle: ndarray) -> ndarray:
         """From each angle to the nearest KKT point; 0 in the flat arc."""
-        gap = np.abs(turned(angle[:, None] - self.tops[None])).min(axis=1)
-        return np.where(self.in_flat(angle), 0.0, gap)
+        return np.where(self.in_flat(angle), 0.0, super().distance(angle))
 
     @cached_property
     def start(self) -> ndarray:
@@ -140,15 +136,6 @@ class Evidence(FlowEvidence):
     def final(self) -> ndarray:
         """The angles of the small units at the figure's end."""
         return angles(self.solution.recorded.direction[-1][FITTING:])
-
-    @cached_property
-    def limits(self) -> ndarray:
-        """The angles to which the NCF flow takes the small units, finished by Newton's method."""
-        from ...ncf import flow_limits
-        from ...networks import SquaredRelu
-
-        end = self.climbing.recorded.direction[-1]
-        return angles(flow_limits(SquaredRelu(len(end)), self.problem.data.x, self.residual, end))
 
     def away(self, flow: "Solution") -> ndarray:
         """The distance of all weights from the saddle along a flow."""
@@ -184,11 +171,6 @@ class Evidence(FlowEvidence):
             }
         ]
 
-    @property
-    def drift(self) -> float:
-        """The largest difference of an angle from the NCF flow's, at the figure's end."""
-        return float(np.abs(turned(self.final - angles(self.climbing.recorded.direction[0]))).max())
-
 
 SETTING = Setting(step=5e-5, iterations=50_000, frames=(0,))
 
@@ -218,18 +200,6 @@ def saddle_is_at_rest(e: Evidence) -> Claim:
         bound=1e-14,
         relation="<=",
         reason="rounding",
-    )
-
-
-def loss_stays(e: Evidence) -> Claim:
-    """Figure 4(a): the loss barely changes."""
-    return Claim(
-        name="loss-barely-changes",
-        statement="The loss barely changes up to iteration 50 000: its relative fall.",
-        measured=1.0 - e.loss(e.setting.iterations) / e.loss(0),
-        bound=1e-3,
-        relation="<=",
-        reason="less than the width of the line in the figure",
     )
 
 
@@ -269,7 +239,7 @@ def limits_are_kkt_points(e: Evidence) -> Claim:
             "The flow of the NCF, continued, takes every small unit to a KKT point of positive "
             "value or leaves it in the flat arc: the largest distance, in radians."
         ),
-        measured=float(e.distance(e.limits).max()) if e.points.complete else np.nan,
+        measured=float(e.distance(angles(e.limits)).max()) if e.points.complete else np.nan,
         bound=1e-6,
         relation="<=",
         reason="the angle to an attracting KKT point decays exponentially",
@@ -353,7 +323,7 @@ def draw(e: Evidence, folder: Path, quick: bool) -> list[Path]:
         for line in np.unwrap(angles(path.direction[:, FITTING:]), axis=0).T:
             for turn in (-2 * np.pi, 0.0, 2 * np.pi):
                 below.plot(line + turn, iteration, color=style.POSITIVE, lw=0.7)
-        for top in e.tops:
+        for top in e.kkt_angles:
             below.axvline(top, color=style.NEGATIVE, lw=0.8, ls="--", zorder=0)
         below.plot(e.final, np.full(len(e.final), iteration[-1]), "o", ms=3, color=style.NEGATIVE)
         below.set_xlim(above.get_xlim())

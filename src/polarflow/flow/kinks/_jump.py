@@ -23,6 +23,7 @@ from ._patterns import (
     add,
     copy_matrix,
     dot,
+    list_near,
     project_force,
     project_weight,
     pseudo_inverse,
@@ -174,17 +175,6 @@ def _apart(u, v):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _list_near(normals, anchor, margin, near):
-    """List the hyperplanes within `margin` of a direction; returns their number."""
-    count = 0
-    for h in range(len(normals)):
-        if abs(dot(normals[h], anchor)) <= margin:
-            near[count] = h
-            count += 1
-    return count
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _sum_forces(side, on, jump, normals, raw):
     """D of one neuron, not projected, from the forces of all hyperplanes; returns their size."""
     raw[:] = 0.0
@@ -290,7 +280,7 @@ def jump_segments(
                 fresh = listed < 0
                 if fresh:
                     _direction(weight, across, anchor)
-                    listed = _list_near(normals, anchor, margin, near)
+                    listed = list_near(normals, anchor, margin, near)
                     reach = margin
                     if listed > 4 * _MANY:
                         margin *= 0.5

@@ -19,6 +19,7 @@ from ._patterns import (
     add,
     copy_matrix,
     dot,
+    list_near,
     project_force,
     project_weight,
     pseudo_inverse,
@@ -162,17 +163,6 @@ def neuron_series(mix, first, order, weight, output, own_weight, own_output):
             for b in range(len(mix)):
                 s += mix[b] * output[first + b, i, o]
             own_output[i, o] = s
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def list_near(normals, anchor, reach, near):
-    """List the hyperplanes within reach of a weight; returns their number."""
-    count = 0
-    for h in range(len(normals)):
-        if abs(dot(normals[h], anchor)) <= reach:
-            near[count] = h
-            count += 1
-    return count
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

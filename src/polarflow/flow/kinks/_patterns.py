@@ -49,6 +49,17 @@ def add(u, factor, v):
         u[c] += factor * v[c]
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def list_near(normals, anchor, reach, near):
+    """List the hyperplanes within reach of a weight; returns their number."""
+    count = 0
+    for h in range(len(normals)):
+        if abs(dot(normals[h], anchor)) <= reach:
+            near[count] = h
+            count += 1
+    return count
+
+
 @njit(cache=True, error_model="numpy")
 def copy_matrix(source, out):
     """Copy a matrix; assigning slices compiles a message for every number of dimensions."""
