@@ -48,15 +48,23 @@ def kkt_distance(
     """
     z = residual.reshape(len(x), -1)
     outputs = z.shape[1]
+    a, w = np.split(direction, [outputs], axis=1)
+    h = w @ x.T
+    size = np.linalg.norm(x, axis=1)
+    kinked = (np.abs(h) <= ON_KINK * np.linalg.norm(w, axis=1)[:, None] * size) & (size > 0.0)
+    pull = np.where(h > 0.0, 1.0, slope) * (a @ z.T)
+    gradient = np.concatenate([np.maximum(h, slope * h) @ z, pull @ x], axis=1)
+    # <v, g> is the same for every g in the subdifferential, by Euler's identity.
+    along = np.sum(gradient * direction, axis=1)
+    distance = np.linalg.norm(gradient - along[:, None] * direction, axis=1)
     # In w alone N_z is that of a = 1 under the numbers z_k.a; with one output they differ by a.
     one = bends(x, z[:, 0], 1, slope) if outputs == 1 else None
-    distance = np.zeros(len(direction))
-    for j, v in enumerate(direction):
+    for j in np.nonzero(kinked.any(axis=1))[0]:
+        v = direction[j]
         bent = bends(x, z @ v[:outputs], 1, slope) if one is None else one
-        gradient, columns, on = _elements(v, x, z, slope, bent, 1.0 if one is None else v[0])
-        # <v, g> is the same for every g in the subdifferential, by Euler's identity.
+        some, columns, on = _elements(v, x, z, slope, bent, 1.0 if one is None else v[0])
         element, _ = least_norm(
-            gradient - (gradient @ v) * v,
+            some - (some @ v) * v,
             columns - (columns @ v)[:, None] * v,
             bent.normal[on],
             bent.minus[on],

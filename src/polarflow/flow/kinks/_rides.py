@@ -22,9 +22,11 @@ _SLACK = 0.01
 #: squares of the window's length in units of the neurons' rates, and of the residual's.
 _LEFT = 0.005
 _GROWS = 0.4
-_FEEDS = 0.1
+_FEEDS = 0.05
 #: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
 _SEGMENT = 200
+#: How much farther than the last ones, in units of what first events allow, rides may go.
+_FARTHER = 1.3
 #: How often a window may be made shorter.
 _SHORTENINGS = 60
 
@@ -36,11 +38,13 @@ class Crowd:
 
     - `each`: segments of a neuron that rides.
     - `rate`: segments of all neurons in a unit of the window's time.
+    - `reach`: a window's part of the length that first events alone would allow.
     """
 
     def __init__(self) -> None:
         self.each = 4.0
         self.rate = 0.0
+        self.reach = 1.0
 
     def learn(self, used: int, riders: int, length: float) -> None:
         """Remember a window."""
@@ -100,7 +104,8 @@ def ride_window(
         )  # fmt: skip
 
     if cut:
-        length = shortened(length, time, first_plane, share, first_defect)
+        first_length = shortened(length, time, first_plane, share, first_defect)
+        length = min(1.0, _FARTHER * engine.crowd.reach) * first_length
     base, count = np.zeros((2, m), np.int64)
     ride_order = max(order, degree + EXTRA)
     shapes = (
@@ -147,6 +152,8 @@ def ride_window(
         length = shortened(
             length, room["start"][:used], room["plane"][:used], share[owner], room["defect"][:used]
         )
+    if cut:
+        engine.crowd.reach = length / first_length
     room.trim(used)
     work = len(parts.w) * 4 + used * _SEGMENT
     return Window(

@@ -28,6 +28,8 @@ _SERIES = 30
 _NEWTON = 12
 #: Kernels of more rows than this are not formed.
 LARGEST = 1500
+#: How often all neurons ride in a stiff window, at least.
+_RIDES = 5
 #: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
 _STABLE = 4.0
 
@@ -196,6 +198,8 @@ class StiffSolver:
             except Halt:
                 # A trial residual far from the solution: not the flow's fault.
                 solved = None
+            if not self.active:
+                break
             if solved is None:
                 length *= 0.4
                 continue
@@ -234,6 +238,10 @@ class StiffSolver:
         for iteration in range(_NEWTON):
             window = self._ride(method, state, field, parts, nodal.reshape(STAGES, *shape), length)
             engine.evaluations += STAGES + 1
+            if _RIDES * window.work > self._rate * length:
+                # Events are most of the work, and are all met again in each iteration.
+                self.active = False
+                return None
             reached = self._residuals(window, length * method.node)
             if not np.isfinite(reached).all():
                 return None
