@@ -75,6 +75,13 @@ def saddles(
     return Exit.OK if path.complete else Exit.STOPPED
 
 
+def _clock(order: float, several: bool) -> str:
+    where = f"where L = {order}, " if several else ""
+    if order == 2:
+        return f"{where}a saddle is left at the time (escape rate) * (-ln delta) + O(1)"
+    return f"{where}a saddle is left at the time (escape rate) * delta^-{order - 2:g} (1 + o(1))"
+
+
 def _account(summary: Mapping[str, Any], folder: Path) -> str:
     rows = [("saddle", "escape rate", "loss", "active", "leave", "growth", "KKT residual")]
     rows += [
@@ -89,7 +96,8 @@ def _account(summary: Mapping[str, Any], folder: Path) -> str:
         )
         for saddle in summary["saddles"]
     ]
-    lines = ["a saddle is left at the time (escape rate) * (-ln delta) + O(1)", *aligned(rows)]
+    orders = sorted({saddle["escape_order"] for saddle in summary["saddles"]})
+    lines = [*(_clock(order, len(orders) > 1) for order in orders), *aligned(rows)]
     for tie in summary["ties"]:
         lines.append(f"  saddle {tie['saddle']}: {len(tie['blocks'])} KKT points leave at a time")
     lines += [f"  {note}" for note in summary["notes"]]

@@ -4,7 +4,7 @@ from ._path import saddle_path as saddle_path
 from ._pursuit import PursuitStep as PursuitStep
 from ._pursuit import pursue as pursue
 from ._rest import RestPoint as RestPoint
-from ._rest import refine as refine
 from ._saddle import LimitSaddle as LimitSaddle
 from ._saddle import SaddlePath as SaddlePath
 from ._saddle import Tie as Tie
+from ._smooth_rest import refine as refine

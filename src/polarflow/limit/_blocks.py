@@ -31,8 +31,8 @@ def two_layer(problem: Problem) -> TwoLayer:
     network = problem.network
     if not isinstance(network, TwoLayer) or len(problem.prediction_shape) > 1:
         raise PolarflowError(
-            'network.kind: the path in the limit of vanishing initialisation is for "two_layer" '
-            'with a (leaky) ReLU and one output, and for "diagonal".'
+            f'network.kind = "{network.kind}" with {network.outputs} outputs: this is for '
+            '"two_layer" with a (leaky) ReLU and one output.'
         )
     return network
 

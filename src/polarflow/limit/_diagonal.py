@@ -24,7 +24,7 @@ from ..flow import Problem
 from ..ncf._nonnegative import nonnegative
 from ..networks import BlockState, Diagonal
 from ._rest import RestPoint
-from ._saddle import LimitSaddle, SaddlePath, Tie
+from ._saddle import LimitSaddle, SaddlePath, Tie, exp
 
 #: Weights that are gone within this of each other, relatively, leave at the same time.
 _TIE = 1e-9
@@ -36,12 +36,16 @@ _ZERO = 1e-10
 
 @dataclass
 class _Weights:
-    """All 2d weights: their coordinates, signs in the output, distances to go, coefficients."""
+    """All 2d weights: their coordinates, signs in the output, distances to go, coefficients.
+
+    For L > 2 distances and times are in units of the largest weight's, exp(log_unit)^(2 - L).
+    """
 
     column: ndarray
     sign: ndarray
     distance: ndarray
     coefficient: ndarray
+    log_unit: float
 
 
 def diagonal_path(problem: Problem, max_saddles: int) -> SaddlePath:
@@ -105,11 +109,12 @@ def _weights(problem: Problem) -> _Weights:
         sign = sign * np.where(direction < 0.0, -1.0, 1.0)
     given = np.isfinite(log_size)
     distance = np.where(given, 1.0, np.inf)
+    log_unit = float(log_size.max(initial=-np.inf))
     if depth > 2:
-        with np.errstate(over="ignore"):
-            distance = np.where(given, np.exp((2.0 - depth) * np.where(given, log_size, 0.0)),
-                                np.inf)  # fmt: skip
-    return _Weights(np.tile(np.arange(d), 2), sign, distance, np.zeros(2 * d))
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond = np.where(given, log_size - log_unit, 0.0)
+            distance = np.where(given, np.exp((2.0 - depth) * beyond), np.inf)
+    return _Weights(np.tile(np.arange(d), 2), sign, distance, np.zeros(2 * d), log_unit)
 
 
 def _go(problem: Problem, w: _Weights, moving: ndarray) -> bool:
@@ -184,13 +189,18 @@ def _saddle(
     d = len(rest.active)
     exponent = np.maximum(-w.distance[:d], -w.distance[d:]) if depth == 2 else np.full(d, np.nan)
     fastest = np.where(np.abs(rate[:d]) > np.abs(rate[d:]), rate[:d], rate[d:])
+    log_rate = None
+    if time is not None:
+        log_rate = float(np.log(time)) + (2.0 - depth) * w.log_unit
     return LimitSaddle(
         index=index,
         rest=rest,
-        escape_rate=time,
+        escape_rate=None if log_rate is None else exp(log_rate),
         leaving=tuple(sorted({int(j) for j in w.column[leaving]})),
         exponent=exponent,
         direction=rest.state.direction,
         growth=np.maximum(fastest, np.where(leaving[:d], rate[:d], fastest)),
         kkt_residual=kkt,
+        order=float(depth),
+        log_escape_rate=log_rate,
     )

@@ -16,11 +16,13 @@ import numpy as np
 from numpy import ndarray
 
 from ..flow import Problem, Stop, Trajectory
-from ..networks import BlockState, Diagonal
+from ..networks import BlockState, Diagonal, Network
 from ._blocks import LOG_UNFELT, align, follow, growth, largest_rate, subproblem, two_layer
 from ._diagonal import diagonal_path
-from ._rest import RestPoint, refine
+from ._rest import RestPoint
+from ._rest import refine as refine_two_layer
 from ._saddle import LimitSaddle, SaddlePath, Tie
+from ._smooth_path import SmoothWalk
 
 #: ln of the size of the blocks that leave, where the flow between two rest points is started.
 _LOG_START = -20.0
@@ -57,8 +59,10 @@ def saddle_path(problem: Problem, *, rtol: float = 1e-9, max_saddles: int = 200)
 
     **Raises:** `PolarflowError` if the network is not supported, or a flow could not go on.
     """
-    if isinstance(problem.network, Diagonal):
+    if isinstance(problem.network, Diagonal) and problem.loss.kind == "square":
         return diagonal_path(problem, max_saddles)
+    if isinstance(problem.network, Network):
+        return SmoothWalk(problem, rtol, max_saddles).path()
     two_layer(problem)
     return _Walk(problem, rtol, max_saddles).path()
 
@@ -95,7 +99,8 @@ class _Walk:
 
     def _refine(self) -> RestPoint:
         """The rest point; the flow goes on from its own state, whose slides are settled."""
-        return refine(self.problem, BlockState(self.log_norm, self.direction), self.active)
+        state = BlockState(self.log_norm, self.direction)
+        return refine_two_layer(self.problem, state, self.active)
 
     def _stay(self, rest: RestPoint) -> ndarray | None:
         """The time at a rest point, until some blocks leave it; None if none does."""

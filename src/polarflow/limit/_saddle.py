@@ -10,6 +10,12 @@ from numpy import ndarray
 from ._rest import RestPoint
 
 
+def exp(logarithm: float) -> float:
+    """The number with a logarithm; 0 or inf where a float can't hold it."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.exp(logarithm))
+
+
 @dataclass(frozen=True)
 class Tie:
     """Several KKT points whose blocks leave a saddle at the same scaled time.
@@ -30,14 +36,17 @@ class LimitSaddle:
 
     - `index`: 0 for the origin.
     - `rest`: the rest point, refined.
-    - `escape_rate`: it is left at the time escape_rate * (-ln delta) + O(1); None for the last.
+    - `escape_rate`: it is left at the time escape_rate * (-ln delta) + O(1) if `order` is 2, and
+      escape_rate * delta^-(order - 2) to leading order otherwise; None for the last.
     - `leaving`: the blocks that leave it.
     - `exponent`: $E_j$ on leaving (or at the end), size = delta^-E; 0 for active blocks, -inf for
       blocks that are zero from the start.
     - `direction`: of all blocks, the microscopic ones at their KKT points.
     - `growth`: $g_j$; 0 for active blocks.
     - `kkt_residual`: the largest over living microscopic blocks of
-      dist(0, (I - vv^T) dN_r(v)) / (2 max |N_r|); None where the residual vanishes or none lives.
+      dist(0, (I - vv^T) dN_r(v)) / (L max |N_r|); None where the residual vanishes or none lives.
+    - `order`: L of the time scale on which it is left.
+    - `log_escape_rate`: the natural logarithm of the escape rate, which a float may not hold.
     """
 
     index: int
@@ -48,6 +57,8 @@ class LimitSaddle:
     direction: Float[ndarray, "m p"]
     growth: Float[ndarray, " m"]
     kkt_residual: float | None
+    order: float = 2.0
+    log_escape_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The saddle as it stands in summary.json."""
@@ -61,12 +72,20 @@ class LimitSaddle:
             "residual_norm": float(np.linalg.norm(self.rest.residual)),
             "kkt_residual": self.kkt_residual,
             "escape_rate": self.escape_rate,
+            "log_escape_rate": self._log_escape_rate,
+            "escape_order": int(self.order) if self.order == int(self.order) else self.order,
             "leaving_blocks": list(self.leaving),
             "escape_growth": float(self.growth[list(self.leaving)].max()) if self.leaving else None,
             "hessian_kernel": self.rest.kernel,
             "hessian_index": self.rest.index,
             "strict": bool(self.leaving),
         }
+
+    @property
+    def _log_escape_rate(self) -> float | None:
+        if self.log_escape_rate is not None or self.escape_rate is None:
+            return self.log_escape_rate
+        return float(np.log(self.escape_rate))
 
 
 @dataclass(frozen=True)

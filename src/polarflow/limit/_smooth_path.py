@@ -1,0 +1,349 @@
+r"""The path from saddle to saddle of networks of smooth blocks, of any orders of 2 and more.
+
+A block of order L moves on the time scale of its *level* L - 2: $T_0 = -\ln\delta$ for level 0,
+$T_\ell = \delta^{-\ell}$ for $\ell > 0$; each scale is infinite beside those below it.
+
+- Level 0: the block is at its KKT point, and $E' = g$ in the time $T_0$ (see `_path.py`).
+- Level $\ell > 0$: the block turns while it grows. $\delta^{-1} w(\delta^{-\ell} t)$ follows the
+  flow of the NCF of the rest point's residual (Kumar & Haupt, 2024, theorem 5.1 and 5.3), which
+  becomes infinite in finite time if the block is to leave. The flow to the next rest point takes
+  no time on this scale, so that the other blocks stay as they are.
+- A block that decays for a time of a higher scale has to make up for it before it can leave: it
+  keeps a *debt* on that scale. $|w|^{-\ell}$ rises at the rate $\ell|g|$, and $-\ln|w|$ at |g|.
+  The debt of a block of level 0 on its own scale is -E.
+
+So waiting times are compared by scale first, and by their size on it.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy import ndarray
+
+from ..errors import PolarflowError
+from ..flow import Problem, Stop
+from ..flow import problem as make_problem
+from ..solution import Solution
+from ._blocks import follow
+from ._neighbourhood import is_manifold
+from ._rest import RestPoint
+from ._saddle import LimitSaddle, SaddlePath, Tie, exp
+from ._separable import Blocks
+from ._smooth_rest import refine_blocks
+from ._sphere_flow import Limits, SphereFlow
+
+#: ln of |w|^L of the blocks that leave, where the flow between two rest points is started.
+_LOG_START = -40.0
+#: ln of the size of blocks that must not be felt while they turn along.
+_LOG_UNFELT = -400.0
+#: Blocks that leave within this of each other, relatively, do so at the same time.
+_TIE = 1e-8
+#: Directions that are so close are one KKT point.
+_SAME = 1e-6
+#: The gradient at which the flow between two rest points ends, in units of its typical size, and
+#: that after which small blocks are followed under the residual at rest alone.
+_REST, _NEAR = 1e-11, 1e-7
+#: That at which it is looked whether the rest point has falling directions.
+_EARLY = 1e-5
+#: Tolerance of the small blocks' turn: it decides to which KKT points they go.
+_TURN = 1e-6
+#: A block is microscopic at rest if it has this share of sum_j |w_j|^L and decays.
+_SHARE = 1e-9
+#: A residual below this share of that of the zero network is none.
+_FITTED = 1e-9
+
+
+class SmoothWalk:
+    """All blocks on the way; the directions of those of higher levels turn as they grow.
+
+    **Arguments:**
+
+    - `problem`: a network of smooth blocks.
+    - `rtol`: tolerance of the flows between rest points.
+    - `most`: how many rest points are wanted at most.
+    """
+
+    def __init__(self, problem: Problem, rtol: float, most: int) -> None:
+        self.problem, self.rtol, self.most = problem, rtol, most
+        self.blocks = blocks = Blocks(problem)
+        self.given = np.isfinite(blocks.log_norm)
+        self.unit = blocks.unit.copy()
+        #: ln of the largest norm at the start: the unit of sizes, and of times on higher scales.
+        self.log_unit = float(blocks.log_norm.max(initial=-np.inf))
+        #: ln of sizes beyond delta^-E (level 0), or of w / delta (others).
+        self.offset = np.where(self.given, blocks.log_norm - self.log_unit, 0.0)
+        #: The scale on which a block has a debt; -1 for a block that follows the NCF's flow.
+        self.scale = np.where(blocks.level == 0.0, 0.0, -1.0)
+        self.debt = np.where(blocks.level == 0.0, 1.0, 0.0)
+        self.log_norm = np.full(blocks.count, -np.inf)
+        self.active = np.zeros(blocks.count, dtype=bool)
+        self.clock, self.time = 0.0, 0.0
+        y = problem.data.y
+        origin = problem.loss.residual(np.zeros(problem.prediction_shape), y)
+        self.labels = float(np.linalg.norm(origin))
+        force = np.linalg.norm(blocks.ncf(self.unit, origin)[1], axis=1)
+        self.rate = float(force[self.given].max(initial=0.0)) / (self.labels or 1.0)
+        self.saddles: list[LimitSaddle] = []
+        self.ties: list[Tie] = []
+        self.notes: list[str] = []
+
+    def path(self) -> SaddlePath:
+        """The path."""
+        complete = False
+        while len(self.saddles) < self.most:
+            rest, self.log_norm, self.unit = refine_blocks(
+                self.blocks, self.log_norm, self.unit, self.active
+            )
+            leaving = self._stay(rest)
+            if self._left_inside(rest):
+                break
+            if leaving is None:
+                complete = True
+                break
+            if len(self.saddles) < self.most and not self._go(rest, leaving):
+                break
+        return SaddlePath(tuple(self.saddles), tuple(self.ties), complete, tuple(self.notes))
+
+    # -- at a rest point -------------------------------------------------------------------
+
+    def _stay(self, rest: RestPoint) -> ndarray | None:
+        """The time at a rest point, until some blocks leave it; None if none does."""
+        small = self.given & ~self.active
+        residual = float(np.linalg.norm(rest.residual))
+        leaving, growth, kkt = None, np.zeros(len(small)), None
+        if small.any() and self.rate > 0.0 and residual > _FITTED * self.labels:
+            scale = self.rate * residual
+            flow = SphereFlow(self.blocks, rest.residual, scale)
+            limits = flow.limits(self.unit, small)
+            growth = limits.growth
+            self._tell_slow(limits)
+            living = small & (growth != 0.0)
+            if living.any():
+                kkt = float(limits.kkt[living].max() / np.abs(growth[living]).max())
+            leaving = self._wait(flow, limits, small)
+        chosen = () if leaving is None else tuple(np.flatnonzero(leaving).tolist())
+        self._add(rest, chosen, growth, kkt)
+        if leaving is not None:
+            self._tell_ties(leaving)
+        return leaving
+
+    def _wait(self, flow: SphereFlow, limits: Limits, small: ndarray) -> ndarray | None:
+        """Pass the time until the first block leaves; which ones do."""
+        level, growth = self.blocks.level, limits.growth
+        free = small & (self.scale < 0.0)
+        rate = np.where(level > 0.0, level, 1.0) * growth
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            owed = np.where(small & ~free & (rate > 0.0), self.debt / rate, np.inf)
+            alone = np.where(free, np.exp(-level * self.offset) * limits.blow_up, np.inf)
+        wait = np.where(free, alone, owed)
+        scale = np.where(free, level, self.scale)
+        leaves = np.isfinite(wait)
+        leaving = None
+        clock, time = np.inf, np.inf
+        if leaves.any():
+            clock = float(scale[leaves].min())
+            time = float(wait[leaves & (scale == clock)].min())
+            passed = self.time if clock == self.clock else 0.0
+            leaving = leaves & (scale == clock) & (wait <= time + _TIE * (passed + time))
+            if clock > self.clock:
+                self.clock, self.time = clock, time
+            elif clock == self.clock:
+                self.time += time
+        self._pass(flow, limits, small if leaving is None else small & ~leaving, clock, time)
+        if leaving is not None:
+            self.unit[leaving] = limits.unit[leaving]
+            self.scale[leaving], self.debt[leaving] = level[leaving], 0.0
+            self.offset[leaving] += limits.gain[leaving]
+        self.growth = growth
+        return leaving
+
+    def _pass(
+        self,
+        flow: SphereFlow,
+        limits: Limits,
+        small: ndarray,
+        clock: float,
+        time: float,
+    ) -> None:
+        """Blocks after a time on one of the scales; after all time if it is infinite."""
+        level, growth = self.blocks.level, limits.growth
+        slow = small & (self.scale < 0.0) & (level == clock)
+        if slow.any():
+            with np.errstate(over="ignore"):
+                own = np.where(slow, time * np.exp(level * self.offset), np.inf)
+            unit, grown = flow.advance(self.unit, slow, own)
+            self.unit[slow] = unit[slow]
+            self.offset[slow] += grown[slow]
+        turned = (level == 0.0) | (level < clock) & (self.scale <= clock) | (self.scale == clock)
+        turned &= small
+        self.unit[turned] = limits.unit[turned]
+        self.offset[turned] += limits.gain[turned]
+        if not np.isfinite(clock):
+            return
+        rate = np.where(level > 0.0, level, 1.0) * growth
+        same = small & (self.scale == clock)
+        self.debt[same] = np.maximum(self.debt[same] - rate[same] * time, 0.0)
+        behind = small & ~same & (level < clock) & (self.scale < clock) & (rate < 0.0)
+        self.scale[behind] = clock
+        self.debt[behind] = -rate[behind] * time
+        # On its own scale a block of a finite size turns as it grows.
+        own = small & (level > 0.0) & (self.scale == level) & (self.debt > 0.0)
+        self.offset[own] = -np.log(self.debt[own]) / level[own]
+        self.scale[own] = -1.0
+
+    def _add(
+        self, rest: RestPoint, leaving: tuple[int, ...], growth: ndarray, kkt: float | None
+    ) -> None:
+        blocks = self.blocks
+        exponent = np.where(self.active, 0.0, np.where(self.scale == 0.0, -self.debt, np.nan))
+        exponent = np.where(self.given, exponent, -np.inf)
+        rows = tuple(sorted({int(blocks.row[j]) for j in leaving}))
+        log_rate = None
+        if leaving:
+            with np.errstate(divide="ignore"):
+                log_rate = float(np.log(self.time)) - self.clock * self.log_unit
+        self.saddles.append(
+            LimitSaddle(
+                index=len(self.saddles),
+                rest=rest,
+                escape_rate=None if log_rate is None else exp(log_rate),
+                log_escape_rate=log_rate,
+                order=self.clock + 2.0,
+                leaving=rows,
+                exponent=blocks.by_row(exponent),
+                direction=blocks.join(np.zeros(blocks.count), self.unit).direction,
+                growth=blocks.by_row(growth),
+                kkt_residual=kkt,
+            )
+        )
+
+    def _tell_slow(self, limits: Limits) -> None:
+        if not limits.arrived.all():
+            self.notes.append(
+                f"At saddle {len(self.saddles)} the directions of {int((~limits.arrived).sum())} "
+                "microscopic blocks had not come to rest; they were taken as they were."
+            )
+
+    def _tell_ties(self, leaving: ndarray) -> None:
+        groups: list[list[int]] = []
+        for j in np.flatnonzero(leaving).tolist():
+            for group in groups:
+                if np.linalg.norm(self.unit[group[0]] - self.unit[j]) < _SAME:
+                    group.append(j)
+                    break
+            else:
+                groups.append([j])
+        if len(groups) > 1:
+            rows = tuple(tuple(int(self.blocks.row[j]) for j in group) for group in groups)
+            self.ties.append(Tie(len(self.saddles) - 1, rows))
+
+    def _left_inside(self, rest: RestPoint) -> bool:
+        """Whether a rest point may be left by what is small inside the active blocks."""
+        inside = self.active & self.blocks.layered
+        fitted = float(np.linalg.norm(rest.residual)) <= _FITTED * self.labels
+        if fitted or (rest.index == 0 and not inside.any()):
+            return False
+        if rest.index == 0 and is_manifold(self.blocks, rest, self.log_norm, self.unit):
+            return False
+        self.notes.append(
+            f"At saddle {len(self.saddles) - 1} the active weights themselves can grow apart: "
+            "blocks that had come together, or parts inside a block. The path does not follow "
+            "them; the escape rate holds unless they are quicker, and what comes after is not "
+            "known."
+        )
+        return True
+
+    # -- between two rest points -----------------------------------------------------------
+
+    def _go(self, rest: RestPoint, leaving: ndarray) -> bool:
+        """The flow to the next rest point; returns whether there is one."""
+        blocks, level = self.blocks, self.blocks.level
+        log_norm = self.log_norm.copy()
+        log_norm[leaving] = self._start(leaving)
+        large = self.active | leaving
+        scale = self.rate * float(np.linalg.norm(rest.residual))
+        size = float(np.max(np.where(large, (blocks.order - 1.0) * log_norm, -np.inf)))
+        slowest = float(np.max(-level[leaving] * log_norm[leaving]))
+        stop = Stop(
+            grad_norm=_REST * scale * float(np.exp(max(size, 0.0))),
+            log_time=float(np.log(1e7 / scale)) + slowest,
+            log_loss=-200.0,
+        )
+        alone = self._to_rest(np.where(large, log_norm, -np.inf), stop, large)
+        if alone.stop_reason != "grad_norm" and alone.status != "at_rest":
+            self.notes.append(
+                f"After saddle {len(self.saddles) - 1} the flow does not come to rest: it ended "
+                f"by its {alone.stop_reason} at the loss {float(alone.final.loss[0]):.3g}."
+            )
+            return False
+        end_norm, end_unit = blocks.split(alone.final.state(0))
+        turning = self.given & ~large & (level == 0.0)
+        if turning.any():
+            log_norm[turning] = _LOG_UNFELT
+            assert stop.grad_norm is not None
+            until = _near_rest(alone, _NEAR / _REST * stop.grad_norm)
+            rtol = max(self.rtol, _TURN)
+            with_small = np.where(large | turning, log_norm, -np.inf)
+            whole = self._follow(with_small, Stop(log_time=until), rtol, 2)
+            turned_norm, turned = blocks.split(whole.final.state(0))
+            self.unit[turning] = turned[turning]
+            self.offset[turning] += turned_norm[turning] - _LOG_UNFELT
+        self.log_norm[large], self.unit[large] = end_norm[large], end_unit[large]
+        self._sort_out(large)
+        return True
+
+    def _to_rest(self, log_norm: ndarray, stop: Stop, large: ndarray) -> Solution:
+        """The flow of the large blocks, to a saddle of theirs that rounding would leave again.
+
+        Near a rest point with a falling direction it is ended early; Newton's method goes on.
+        """
+        assert stop.grad_norm is not None
+        early = replace(stop, grad_norm=_EARLY / _REST * stop.grad_norm)
+        near = self._follow(log_norm, early, self.rtol, 400)
+        if near.stop_reason == "grad_norm":
+            end = self.blocks.split(near.final.state(0))
+            try:
+                rest, _, _ = refine_blocks(self.blocks, *end, large & np.isfinite(end[0]))
+            except PolarflowError:
+                rest = None
+            if rest is not None and rest.index:
+                return near
+        return self._follow(log_norm, stop, self.rtol, 400)
+
+    def _start(self, leaving: ndarray) -> ndarray:
+        """ln norms of leaving blocks as they begin to be felt."""
+        order, level = self.blocks.order[leaving], self.blocks.level[leaving]
+        growth = self.growth[leaving]
+        fastest = growth.max()
+        late = self.offset[leaving] - self.offset[leaving].max()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            higher = _LOG_START / order - np.log(growth / fastest) / level
+        return np.where(level > 0.0, higher, _LOG_START / 2.0 * growth / fastest + late)
+
+    def _follow(self, log_norm: ndarray, stop: Stop, rtol: float, points: int) -> Solution:
+        problem = self.problem
+        state = self.blocks.join(log_norm, self.unit)
+        start = make_problem(problem.data, problem.network, state, loss=problem.loss)
+        return follow(start, stop, rtol, points)
+
+    def _sort_out(self, large: ndarray) -> None:
+        """Which of the blocks that were large are so at rest: those that decay are not."""
+        problem, order = self.problem, self.blocks.order
+        h = self.blocks.predict(np.where(large, self.log_norm, -np.inf), self.unit)
+        residual = problem.loss.residual(h, problem.data.y)
+        value, _ = self.blocks.ncf(self.unit, residual)
+        with np.errstate(under="ignore"):
+            share = np.where(large, np.exp(order * self.log_norm), 0.0)
+        still = 1e-9 * self.rate * float(np.linalg.norm(residual))
+        decays = large & (share <= _SHARE * share.sum()) & (order * value < -still)
+        self.active = large & ~decays
+        self.scale[decays], self.debt[decays] = self.blocks.level[decays], 0.0
+        self.offset[decays] = 0.0
+        self.log_norm[~self.active] = -np.inf
+
+
+def _near_rest(solution: Solution, gradient: float) -> float:
+    """ln of the time from which on the gradient stays below a size."""
+    trajectory = solution.trajectory
+    above = np.flatnonzero(trajectory.log_grad_norm > np.log(gradient))
+    return float(trajectory.log_time[min(int(above[-1]) + 1, len(trajectory) - 1)])
