@@ -113,7 +113,7 @@ def test_work_does_not_grow_with_the_smallness_of_the_start():
 
 def test_krylov_iteration_follows_the_same_flow_as_a_dense_jacobian(monkeypatch):
     """Networks of more than 900 weights; here the limit is lowered instead."""
-    from polarflow.flow.smooth import _engine, _stepper
+    from polarflow.flow.smooth import SmoothEngine, _engine, _stepper
 
     rng = np.random.default_rng(5)
     x = rng.standard_normal((6, 3))
@@ -123,10 +123,10 @@ def test_krylov_iteration_follows_the_same_flow_as_a_dense_jacobian(monkeypatch)
     stop = pf.Stop(time=20.0)
     dense = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
     monkeypatch.setattr(_engine, "COLLOCATED", 3)
+    monkeypatch.setattr(SmoothEngine, "_explicit", lambda *_: False)
     by_steps = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
     assert np.allclose(by_steps.final.weights(), dense.final.weights(), rtol=0.0, atol=1e-6)
-    for module in (_engine, _stepper):
-        monkeypatch.setattr(module, "DENSE", 3)
+    monkeypatch.setattr(_stepper, "DENSE", 3)
     krylov = pf.gradient_flow(problem, stop=stop, rtol=1e-8)
     assert np.abs(dense.final.direction[0] - initial.direction).max() > 0.05
     assert np.allclose(krylov.final.weights(), dense.final.weights(), rtol=0.0, atol=1e-6)
@@ -275,6 +275,34 @@ def test_bends_are_located(monkeypatch):
         work.append(flow.work.field_evaluations)
     assert errors[0] < 1e-6 and errors[1] < 1e-8 and errors[2] < 1e-9
     assert work[2] < 3 * work[0] and work[2] < exact.work.field_evaluations / 2
+
+
+def test_explicit_steps_and_collocation_are_one_flow(monkeypatch):
+    """Steps in compiled code, bends located or not, and those of order 11: weights and times."""
+    from polarflow.flow.smooth import SmoothEngine, _engine
+
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((20, 2))
+    network = SquaredRelu(8, (1.0, -1.0) * 4)
+    data = pf.Data(x, np.abs(x[:, 0]) - 0.5 * x[:, 1])
+    problem = pf.problem(data, network, gaussian(network, 2, scale=1e-2, seed=5))
+    stop, times = pf.Stop(time=1.0), np.array([0.1, 0.3, 1.0])
+
+    def follow(rtol):
+        return pf.gradient_flow(problem, stop=stop, rtol=rtol, record_times=times)
+
+    located = [follow(rtol) for rtol in (1e-6, 1e-9)]
+    with monkeypatch.context() as patch:
+        patch.setattr(_engine, "COLLOCATED", 0)
+        passed_over = follow(1e-9)
+    with monkeypatch.context() as patch:
+        patch.setattr(SmoothEngine, "_explicit", lambda *_: False)
+        exact = follow(1e-11)
+    for flow, bound in zip((*located, passed_over), (1e-6, 1e-9, 3e-8), strict=True):
+        assert np.allclose(flow.recorded.weights(), exact.recorded.weights(), rtol=0.0, atol=bound)
+        assert np.allclose(flow.recorded.log_loss, exact.recorded.log_loss, rtol=0.0, atol=bound)
+    products = [flow.work.jacobian_products for flow in (passed_over, located[1], exact)]
+    assert products[0] == 0 and products[1] < products[2]
 
 
 @pytest.mark.parametrize("loss", [Logistic("sum"), Exponential("mean")])
@@ -433,7 +461,6 @@ def test_problems_of_one_shape_share_what_is_compiled():
         initial = gaussian(network, 3, log10_scale=-1, seed=seed)
         before = len(compiled)
         engine = SmoothEngine(pf.problem(data, network, initial, loss=Logistic("sum")), 1e-8)
-        engine.prepare()
         window = engine.advance(engine.initial(), np.inf)
         engine.measure(window.states(np.array([window.length])))
         counts.append(len(compiled) - before)

@@ -36,6 +36,11 @@ class Collocation:
         error = product.integ()(np.linspace(0.0, 1.0, 400)) / product(0.0)
         return float(np.abs(error - error[0]).max())
 
+    @cached_property
+    def monomials(self) -> ndarray:
+        """Coefficients of powers, from the values on `grid`."""
+        return np.linalg.inv(self.grid[:, None] ** np.arange(len(self.grid)))
+
     def through(self, position: ndarray) -> ndarray:
         """Values at positions, of the polynomial through those on `grid`: a matrix."""
         return interpolation(self.grid, position)

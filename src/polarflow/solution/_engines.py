@@ -29,13 +29,16 @@ def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
 
 @contextmanager
 def compiling(engine: Engine[Any]) -> Iterator[Compiling]:
-    """What is compiled inside: XLA's work in the beginning, Numba's wherever it comes."""
+    """What is compiled inside, by XLA or by Numba."""
     from ..flow.smooth import SmoothEngine
 
     spent = Compiling()
     if isinstance(engine, SmoothEngine):
-        spent.seconds = engine.prepare()
-        yield spent
+        before = engine.compile_seconds
+        try:
+            yield spent
+        finally:
+            spent.seconds = engine.compile_seconds - before
         return
     from numba.core.event import TimingListener, install_listener
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,22 @@ from .._engine import Halt, Measure, polar_distance
 from .._logs import log_sum
 from .._problem import Problem
 from ._balance import Balance
+from ._compiled import Compiled
+from ._explicit import ExplicitSession
 from ._field import Field
 from ._radau import RadauSession
 from ._small_parts import DigitWindow, SmallParts
-from ._stepper import DENSE, Session, Step, StepError
+from ._stepper import Session, Step, StepError
 from ._window import Sessions, SmoothState, SmoothWindow
 
 #: Steps of CVODE in a window: where it slides along kinks, they are many and short.
 _STEPS, _SHORT_STEPS = 4, 16
 #: The part of the tolerance that one step of the solver may use for each number.
 _SHARE = 0.1
+#: The same of an explicit step, whose estimate is of the less accurate of two methods.
+_EXPLICIT = 0.02
+#: Steps of high order end where this share of them ended at bends, and begin again below that.
+_BENT, _FEW_BENDS = 0.85, 0.4
 #: The largest system whose steps are found by collocation.
 COLLOCATED = 400
 #: Kinks of activations are rounded off over this part of the tolerance, for unit weights.
@@ -70,34 +75,19 @@ class SmoothEngine:
         self.field = Field(problem, _SMOOTHING * rtol)
         self.session: Sessions | None = None
         #: Small systems without kinks go by steps of high order.
-        kinks = any(group.kinks for group in self.field.groups)
-        self.collocated = not kinks and self.field.size <= COLLOCATED
-        self.steps_in_window = 1 if self.collocated else _SHORT_STEPS if kinks else _STEPS
+        self.kinks = any(group.kinks for group in self.field.groups)
+        self.collocated = not self.kinks and self.field.size <= COLLOCATED
+        self.steps_in_window = 1 if self.collocated else _SHORT_STEPS if self.kinks else _STEPS
         self.steps: list[Step] = []
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
         self.small = SmallParts(self)
         self.balance = Balance(self.field, self.field.vector(problem.initial))
 
-    def prepare(self) -> float:
-        """Compile the field, as far as a run will need it; returns the seconds it took."""
-        begin = perf_counter()
-        start = self.initial()
-        for late in (False, True) if self.field.residual.margin else (False,):
-            y = np.append(start.y, np.zeros(self.field.extra)) if late else start.y
-            if self.collocated:
-                self.field.measured(y, late)
-                continue
-            np.asarray(self.field.compiled(y, self.field.alive, late))
-            if len(y) <= DENSE:
-                np.asarray(self.field.jacobian(y, self.field.alive, late))
-            else:
-                np.asarray(self.field.product(y, self.field.alive, late, y))
-            self.field.measured(y, late)
-        if self.collocated:
-            self._new_session(y, self.field.alive, late)
-        assert self._spread > 0.0
-        return perf_counter() - begin
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling has taken in this process."""
+        return Compiled.seconds
 
     # -- counting --------------------------------------------------------------------------
 
@@ -121,7 +111,7 @@ class SmoothEngine:
         return SmoothState(-np.inf, self.field.vector(self.problem.initial), False)
 
     def blocks(self, state: SmoothState) -> BlockState:
-        return self.field.state(state.y)
+        return self.field.state(state.given)
 
     def restart(self) -> None:
         self._end_session()
@@ -135,7 +125,7 @@ class SmoothEngine:
 
     def counts(self) -> dict[str, Any]:
         notes = list(dict.fromkeys(self.small.notes))
-        if any(group.kinks for group in self.field.groups):
+        if self.kinks:
             notes.append(
                 "Kinks are not located: those of activations are rounded off over "
                 f"{_SMOOTHING * self.rtol:.1g} times the size of the weights, tied maxima share "
@@ -151,9 +141,11 @@ class SmoothEngine:
         }
 
     def measure(self, states: Sequence[SmoothState]) -> list[Measure]:
+        if not states:
+            return []
         for state in states:
-            self.balance.see(state.y)
-        return [self._measure(self.look(state)) for state in states]
+            self.balance.see(state.given)
+        return [self._measure(look) for look in self._looks(states)]
 
     def ncf(self, state: SmoothState) -> tuple[ndarray, ndarray]:
         look, network = self.look(state), self.field.network
@@ -190,7 +182,10 @@ class SmoothEngine:
         assert session is not None
         self._check_blow_up(start)
         try:
-            self.steps = [session.step() for _ in range(self.steps_in_window)]
+            if isinstance(session, ExplicitSession):
+                self.steps = session.steps(start.log_time, end)
+            else:
+                self.steps = [session.step() for _ in range(self.steps_in_window)]
         except StepError as error:
             raise Halt("limit", f"The solver could not go on: {error}.") from None
         self._watch(session)
@@ -200,17 +195,24 @@ class SmoothEngine:
 
     def look(self, state: SmoothState) -> Look:
         """All that is known of the field at a state."""
-        h, log_r, unit, forces, along = self.field.measured(state.y, state.late)
-        forces = [np.asarray(f) for f in forces]
-        size = np.concatenate([np.linalg.norm(f, axis=1) for f in forces])
+        return self._looks([state])[0]
+
+    def _looks(self, states: Sequence[SmoothState]) -> list[Look]:
+        """The same at states that are all late, or none."""
+        y = np.array([state.y for state in states])
+        h, log_r, unit, forces, along = self.field.measured(y, states[0].late)
+        size = np.concatenate([np.linalg.norm(f, axis=2) for f in forces], axis=1)
         alive = self.field.alive
         with np.errstate(divide="ignore"):
             log_force = np.where(alive, np.log(np.where(alive, size, 1.0)), -np.inf)
-        rho = self.field.log_norms(state.y)
-        return Look(
-            state, np.asarray(h), float(log_r), np.asarray(unit), forces,
-            np.where(alive, np.asarray(along), 0.0), rho, log_force,
-        )  # fmt: skip
+        along, rho = np.where(alive, along, 0.0), self.field.log_norms(y)
+        return [
+            Look(
+                state, h[i], float(log_r[i]), unit[i], [f[i] for f in forces], along[i], rho[i],
+                log_force[i],
+            )
+            for i, state in enumerate(states)
+        ]  # fmt: skip
 
     def _measure(self, look: Look) -> Measure:
         field, problem = self.field, self.problem
@@ -263,30 +265,58 @@ class SmoothEngine:
     def _ready(self, look: Look) -> SmoothState:
         """The state in a session that may go on: the present one, or a new one where need be."""
         state = look.state
-        late = state.late or self._is_late(look)
         clock = self._clock(look)
+        explicit = self._explicit(look)
+        late = not explicit and (state.late or self._is_late(look))
         session = self.session
-        if session is not None and state.session is session and late == state.late:
-            if np.array_equal(clock, session.clock):
+        if session is not None and state.session is session:
+            same = isinstance(session, ExplicitSession) == explicit and late == state.late
+            if same and np.array_equal(clock, session.clock):
                 return state
         y = state.y
-        if late and not state.late:
-            y = np.concatenate([y, self._late_part(look)])
+        if late != state.late:
+            y = np.concatenate([y, self._late_part(look)]) if late else y[: self.field.size]
         self._end_session()
-        self.session = self._new_session(y, clock, late)
+        self.session = self._new_session(y, clock, late, explicit)
         return SmoothState(state.log_time, y, late, self.session, 0.0)
 
-    def _new_session(self, y: ndarray, clock: ndarray, late: bool) -> Sessions:
+    def _new_session(self, y: ndarray, clock: ndarray, late: bool, explicit: bool) -> Sessions:
+        if explicit:
+            return ExplicitSession(
+                self.field, y, clock, _EXPLICIT * self.rtol, self.field.size <= COLLOCATED
+            )
         if self.collocated:
             return RadauSession(self.field, y, clock, _SHARE * self.rtol)
         return Session(self.field, y, clock, late, _SHARE * self.rtol)
 
+    def _explicit(self, look: Look) -> bool:
+        """Whether steps are explicit.
+
+        Of small systems, where most steps end at bends: else steps of high order are longer by
+        more than they cost. Of large ones wherever nothing is stiff.
+        """
+        if self.kinks or self._low_margin(look) > _LATE:
+            return False
+        if self.collocated and not self.field.bends:
+            return False
+        session = self.session
+        if session is None or look.state.session is not session:
+            return True
+        if isinstance(session, ExplicitSession):
+            smooth = self.collocated and session.bends < _FEW_BENDS
+            return not (session.stiff or smooth)
+        return isinstance(session, RadauSession) and session.bent >= _BENT
+
+    def _low_margin(self, look: Look) -> float:
+        residual = self.field.residual
+        if not residual.margin:
+            return -np.inf
+        return float(np.asarray(residual.margins(look.prediction)).min())
+
     def _is_late(self, look: Look) -> bool:
         if not self.field.residual.margin:
             return False
-        if self.collocated:
-            return True
-        return bool(np.asarray(self.field.residual.margins(look.prediction)).min() > _LATE)
+        return self.collocated or self._low_margin(look) > _LATE
 
     def _late_part(self, look: Look) -> ndarray:
         """ln p and ln R from the predictions."""

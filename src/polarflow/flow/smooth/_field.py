@@ -33,8 +33,8 @@ from ._residual import Residual
 #: A block that the clock leaves out moves at most e^_CAP times as fast as the clock: it is at rest
 #: on the others' scale whatever this number is, and larger ones would only cost digits.
 _CAP = 30.0
-#: So many vectors are looked at together.
-_CHUNK = 64
+#: So many vectors are looked at together, for ln R alone and for all that is measured.
+_CHUNK, _FEW = 64, 8
 
 
 @dataclass(frozen=True)
@@ -267,6 +267,37 @@ class Field:
                 pieces.append(turn.ravel())
         return pieces, moves
 
+    def bent_velocity(self, y: Any, clock: Any, side: Any = None) -> tuple[Any, Any]:
+        """dy/ds before the late phase, on given sides of the bends, and the numbers that have them.
+
+        Without sides, as the activations are.
+        """
+        jax = jax64()
+        parts = self._parts(y)
+        units = [v for _, v in parts]
+        if side is None:
+            values, pull = jax.vjp(self._values, units)
+            z = jax.numpy.zeros(0)
+        else:
+            values, pull, z = jax.vjp(lambda units: self._pieces(units, side), units, has_aux=True)
+        log_r, unit = self.residual.direct(self._sum(parts, values))
+        forces = self._forces(pull, values, unit)
+        pieces, _ = self._motion(parts, forces, log_r - self.log_unit, clock)
+        return jax.numpy.concatenate(pieces), z
+
+    def bending(self, y: Any, side: Any) -> Any:
+        """The numbers that have sides."""
+        return self._pieces([v for _, v in self._parts(y)], side)[1]
+
+    def clock_speed(self, y: Any, clock: Any) -> Any:
+        """mu before the late phase."""
+        return self._log_speed(self._parts(y), clock) + self.log_unit
+
+    def _log_speed(self, parts: list[tuple[Any, Any]], clock: Any) -> Any:
+        jnp = jax64().numpy
+        exponent = (jnp.asarray(self.order) - 2.0) * jnp.concatenate([rho for rho, _ in parts])
+        return jax64().nn.logsumexp(jnp.where(clock, exponent, -jnp.inf))
+
     def velocity_jacobian(self, y: Any, clock: Any, late: bool) -> Any:
         """The Jacobian of `velocity` by y."""
         return jax64().jacfwd(self.velocity)(y, clock, late)
@@ -358,37 +389,52 @@ class Field:
         return other
 
     @cached_property
-    def _numbers(self) -> Any:
-        return self.data()
+    def numbers(self) -> Any:
+        """The same where compiled code has them at hand."""
+        jax = jax64()
+        return jax.tree_util.tree_map(jax.numpy.asarray, self.data())
 
     def compiled(self, y: Any, clock: Any, late: bool) -> Any:
         """`velocity`, compiled."""
-        return compiled(self.shape, "velocity", (3,))(self._numbers, y, clock, late)
+        return compiled(self.shape, Field.velocity, (3,))(self.numbers, y, clock, late)
 
     def jacobian(self, y: Any, clock: Any, late: bool) -> Any:
         """`velocity_jacobian`, compiled."""
-        return compiled(self.shape, "velocity_jacobian", (3,))(self._numbers, y, clock, late)
+        return compiled(self.shape, Field.velocity_jacobian, (3,))(self.numbers, y, clock, late)
 
     def product(self, y: Any, clock: Any, late: bool, vector: Any) -> Any:
         """`velocity_product`, compiled."""
-        run = compiled(self.shape, "velocity_product", (3,))
-        return run(self._numbers, y, clock, late, vector)
+        run = compiled(self.shape, Field.velocity_product, (3,))
+        return run(self.numbers, y, clock, late, vector)
 
     def stages(self, y: Any, clock: Any, side: Any) -> Any:
         """`all_stages`, compiled."""
-        return compiled(self.shape, "all_stages", ())(self._numbers, y, clock, side)
+        return compiled(self.shape, Field.all_stages, ())(self.numbers, y, clock, side)
 
-    def measured(self, y: Any, late: bool) -> Any:
-        """`measures`, compiled."""
-        return compiled(self.shape, "measures", (2,))(self._numbers, y, late)
+    def at_stage(self, y: Any, clock: Any, side: Any) -> Any:
+        """`stage` without the first vector, compiled."""
+        return compiled(self.shape, _apart, ())(self.numbers, y, clock, side)
+
+    def measured(self, y: ndarray, late: bool) -> Any:
+        """`measures` at vectors `(k, N)`, compiled."""
+        run, pieces = compiled(self.shape, _all_measures, (2,)), []
+        for start in range(0, len(y), _FEW):
+            some = y[start : start + _FEW]
+            room = np.concatenate([some, np.tile(some[-1:], (_FEW - len(some), 1))])
+            found = run(self.numbers, room if len(some) > 1 else some, late)
+            pieces.append([np.asarray(each)[: len(some)] for each in jax64().tree.leaves(found)])
+        h, log_r, unit, *forces, along = (
+            np.concatenate(each) for each in zip(*pieces, strict=True)
+        )
+        return h, log_r, unit, forces, along
 
     def log_sums(self, y: ndarray) -> ndarray:
         """ln R at any number of vectors."""
-        found, run = [np.zeros(0)], compiled(self.shape, "all_log_sums", ())
+        found, run = [np.zeros(0)], compiled(self.shape, Field.all_log_sums, ())
         for start in range(0, len(y), _CHUNK):
             some = y[start : start + _CHUNK, : self.size]
             room = np.concatenate([some, np.tile(some[-1:], (_CHUNK - len(some), 1))])
-            found.append(np.asarray(run(self._numbers, room))[: len(some)])
+            found.append(np.asarray(run(self.numbers, room))[: len(some)])
         return np.concatenate(found)
 
     @cached_property
@@ -400,3 +446,11 @@ class Field:
     def label_size(self) -> float:
         """The size of predictions that count: of the labels, or 1 for classification."""
         return 1.0 if self.residual.margin else float(np.abs(self.problem.data.y).max(initial=0.0))
+
+
+def _apart(field: Field, y: Any, clock: Any, side: Any) -> Any:
+    return field.stage(y, clock, side)[1]
+
+
+def _all_measures(field: Field, y: Any, late: bool) -> Any:
+    return jax64().vmap(lambda y: field.measures(y, late))(y)

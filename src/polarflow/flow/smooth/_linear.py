@@ -1,5 +1,7 @@
 """The linear systems of collocation: (I - h A x J_i) dx = b with a Jacobian at every node."""
 
+from functools import cache
+
 import numpy as np
 from numpy import ndarray
 
@@ -22,7 +24,7 @@ def solve_stages(length: float, jacobian: ndarray, right: ndarray) -> ndarray | 
     stages, size = right.shape
     matrix = length * radau(stages).matrix
     if size > DIRECT:
-        found = _iterate(matrix, jacobian, right)
+        found = _iterate(length, jacobian, right)
         if found is not None:
             return found
     count = stages * size
@@ -35,33 +37,69 @@ def solve_stages(length: float, jacobian: ndarray, right: ndarray) -> ndarray | 
         return None
 
 
-def _iterate(matrix: ndarray, jacobian: ndarray, right: ndarray) -> ndarray | None:
-    from scipy.linalg import lu_factor, lu_solve
-    from scipy.sparse.linalg import LinearOperator, gmres
+@cache
+def _modes(stages: int) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Eigenvalues of A in the upper half plane, how often each counts, eigenvectors, inverse."""
+    values, vectors = np.linalg.eig(radau(stages).matrix)
+    upper = values.imag >= 0.0
+    share = np.where(values.imag[upper] == 0.0, 1.0, 2.0)
+    return values[upper], share, vectors[:, upper], np.linalg.inv(vectors)[upper]
 
+
+def _iterate(length: float, jacobian: ndarray, right: ndarray) -> ndarray | None:
+    """GMRES, preconditioned from the left, so that the residual is in the units of x."""
     stages, size = right.shape
-    values, vectors = np.linalg.eig(matrix)
-    inverse = np.linalg.inv(vectors)
+    matrix = length * radau(stages).matrix
+    values, share, vectors, inverse = _modes(stages)
     mean = jacobian.mean(axis=0)
-    upper = np.flatnonzero(values.imag >= 0.0)
-    factors = [lu_factor(np.eye(size) - values[k] * mean, check_finite=False) for k in upper]
-    share = [1.0 if values[k].imag == 0.0 else 2.0 for k in upper]
+    try:
+        solver = np.linalg.inv(np.eye(size) - length * values[:, None, None] * mean)
+    except np.linalg.LinAlgError:
+        return None
+    solver *= share[:, None, None]
 
     def precondition(b: ndarray) -> ndarray:
-        modes = inverse @ b.reshape(stages, size)
-        found = np.zeros((stages, size))
-        for k, factor, weight in zip(upper, factors, share, strict=True):
-            solved = lu_solve(factor, modes[k], check_finite=False)
-            found += weight * np.outer(vectors[:, k], solved).real
-        return found.ravel()
+        modes = (solver @ (inverse @ b)[:, :, None])[:, :, 0]
+        found: ndarray = (vectors @ modes).real
+        return found
 
-    def apply(x: ndarray) -> ndarray:
-        x = x.reshape(stages, size)
-        return (x - matrix @ np.einsum("inm,im->in", jacobian, x)).ravel()
+    basis = np.empty((_KRYLOV + 1, stages, size))
+    wanted = precondition(right)
+    scale = float(np.linalg.norm(wanted))
+    if not np.isfinite(scale):
+        return None
+    if scale == 0.0:
+        return np.zeros_like(right)
+    basis[0] = wanted / scale
+    upper = np.zeros((_KRYLOV + 1, _KRYLOV))
+    for k in range(_KRYLOV):
+        moved = (jacobian @ basis[k][:, :, None])[:, :, 0]
+        new = precondition(basis[k] - matrix @ moved)
+        flat = basis[: k + 1].reshape(k + 1, -1)
+        for _ in range(2):
+            part = flat @ new.ravel()
+            upper[: k + 1, k] += part
+            new = new - (part @ flat).reshape(stages, size)
+        upper[k + 1, k] = np.linalg.norm(new)
+        first = np.zeros(k + 2)
+        first[0] = scale
+        found, *_ = np.linalg.lstsq(upper[: k + 2, : k + 1], first, rcond=None)
+        rest = float(np.linalg.norm(upper[: k + 2, : k + 1] @ found - first))
+        if not np.isfinite(rest):
+            return None
+        if rest <= _RESIDUAL * scale:
+            return np.einsum("k,kin->in", found, basis[: k + 1])
+        basis[k + 1] = new / upper[k + 1, k]
+    return None
 
-    count = stages * size
-    # Preconditioned from the left, so that the residual is in the units of x.
-    operator = LinearOperator((count, count), matvec=lambda x: precondition(apply(x)))
-    wanted = precondition(right.ravel())
-    found, info = gmres(operator, wanted, rtol=_RESIDUAL, restart=_KRYLOV, maxiter=1)
-    return found.reshape(stages, size) if info == 0 else None
+
+def largest_rate(jacobian: ndarray) -> float:
+    """About the norm of a Jacobian `(N, N)`: a few steps of power iteration."""
+    vector = np.ones(len(jacobian)) + 0.1 * np.cos(np.arange(len(jacobian)))
+    norm = 0.0
+    for _ in range(6):
+        vector = jacobian.T @ (jacobian @ (vector / np.linalg.norm(vector)))
+        norm = float(np.linalg.norm(vector))
+        if not norm > 0.0:
+            return 0.0
+    return float(np.sqrt(norm))

@@ -24,7 +24,7 @@ from numpy import ndarray
 
 from .._collocation import interpolation, radau
 from ._field import Field
-from ._linear import solve_stages
+from ._linear import largest_rate, solve_stages
 from ._stepper import Step, StepError
 
 STAGES = 6
@@ -33,6 +33,10 @@ _NEWTON = 9
 _GROWTH = 10.0
 #: Residuals of Newton's iteration, in units of what a step may be off by.
 _SOLVED = 0.02
+#: Steps shorter than this over the largest rate would be stable without Newton's iteration.
+_SHORT = 1.0
+#: The weight of the latest step among those before.
+_MEMORY = 0.2
 #: Weights of the residual below e^-_UNFELT are not felt.
 _UNFELT = 25.0
 #: Where in a step signs are looked at, and where, beyond it, weights of the residual are.
@@ -66,14 +70,18 @@ class RadauSession:
         self._side = np.zeros(field.bends)
         #: dx/ds at the start of the next step, if it is known, and the numbers that have sides.
         self._slope: ndarray | None = None
+        #: The share of the latest steps that ended at bends and were short enough for an explicit
+        #: method.
+        self.bent = 0.0
         self._z = np.zeros(field.bends)
+        self._rate = np.inf
         self._begin()
 
     def _begin(self) -> None:
         """The sides of the bends at the start, layer after layer."""
         before = None
         for _ in range(64):
-            motion, _, z, _ = self._here()
+            motion, z = self._here()
             if before is not None and np.array_equal(before, self._side):
                 break
             before, self._side = self._side, (z > 0.0).astype(float)
@@ -81,11 +89,11 @@ class RadauSession:
                 break
         self._slope, self._z = motion, z
 
-    def _here(self) -> tuple[ndarray, ...]:
-        """The field at the start of a step."""
-        y = np.tile(np.append(self.x, self.u), (STAGES, 1))
+    def _here(self) -> tuple[ndarray, ndarray]:
+        """dx/ds at the start of a step, and the numbers that have sides."""
         self.evaluations += 1
-        return tuple(np.asarray(a)[0] for a in self.field.stages(y, self.clock, self._side))
+        motion, _, z = self.field.at_stage(np.append(self.x, self.u), self.clock, self._side)
+        return np.asarray(motion), np.asarray(z)
 
     def step(self) -> Step:
         """One accepted step."""
@@ -130,6 +138,8 @@ class RadauSession:
         first, self.s = self.s, self.s + cut * length
         self.x, self.u = end[:size], end[size:]
         self.length = length * min(_GROWTH, max(0.2, grow), self._until_layer(nodes, cut))
+        bent = cut < 1.0 and cut * length * self._rate < _SHORT
+        self.bent += _MEMORY * (float(bent) - self.bent)
         if self.late:
             nodes = np.column_stack([nodes, np.zeros(STAGES + 1)])
         last = self.field.log_sums if self.late else None
@@ -182,6 +192,7 @@ class RadauSession:
             if iteration and last < 0.1:
                 self._curvature = max(0.3 * self._curvature, min(error / last**2, 1e6), 1.0)
             if error * min(1.0, self._curvature * error) < _SOLVED * self.tolerance:
+                self._rate = largest_rate(total[-1])
                 return y, z
             if iteration > 1 and error > 0.9 * last:
                 return None
@@ -203,23 +214,30 @@ class RadauSession:
         met = np.flatnonzero(wrong.any(axis=0))
         if not len(met):
             return 1.0
-        roots = np.array([self._root(sign[k] * z[:, k], inner[:, k], wrong[:, k]) for k in met])
+        index = np.argmax(wrong[:, met], axis=0)
+        roots = self._roots((sign * z)[:, met], inner[:, met], index)
         first = float(roots.min())
         changed = met[roots <= first + 1e-10]
         self._side[changed] = 1.0 - self._side[changed]
         return 0.0 if first < 1e-10 else first
 
-    def _root(self, nodal: ndarray, inner: ndarray, wrong: ndarray) -> float:
-        from scipy.optimize import brentq
-
-        index = int(np.argmax(wrong))
-        if index == 0 or inner[index - 1] <= 0.0:
-            return float(_INSIDE[max(index - 1, 0)])
-
-        def value(at: float) -> float:
-            return float(self.method.through(np.array([at]))[0] @ nodal)
-
-        return float(brentq(value, _INSIDE[index - 1], _INSIDE[index], xtol=1e-15))
+    def _roots(self, nodal: ndarray, inner: ndarray, index: ndarray) -> ndarray:
+        """Where polynomials leave the positive numbers, in the piece before `_INSIDE[index]`."""
+        columns = np.arange(len(index))
+        before = np.maximum(index - 1, 0)
+        low = _INSIDE[before]
+        high = np.where(inner[before, columns] > 0.0, low + _INSIDE[1], low)
+        # Only those can be the first.
+        earliest = np.flatnonzero(low <= high.min())
+        roots, power = high.copy(), np.arange(STAGES + 1)
+        coefficients = self.method.monomials @ nodal[:, earliest]
+        low, high = low[earliest], high[earliest]
+        for _ in range(48):
+            middle = 0.5 * (low + high)
+            above = np.sum(middle[:, None] ** power * coefficients.T, axis=1) > 0.0
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        roots[earliest] = 0.5 * (low + high)
+        return roots
 
     def _until_layer(self, nodes: ndarray, cut: float) -> float:
         """How far the next step may reach, in units of this one, before an example is felt."""

@@ -33,7 +33,8 @@ class Step:
     """One step: the clock from `start` to `end`, and a polynomial.
 
     It has the values `nodes`, `(k, N)`, at `start + length * grid`. With `last`, the last number
-    of a vector is a function of the others, found anew; it takes vectors `(k, N - 1)`.
+    of a vector is a function of the others, found anew; it takes vectors `(k, N - 1)`. `passed`
+    is the logarithm of the time that passes in the step, if that is known.
     """
 
     start: float
@@ -42,11 +43,16 @@ class Step:
     grid: ndarray
     nodes: ndarray
     last: Callable[[ndarray], ndarray] | None = None
+    passed: float | None = None
+
+    def known(self, s: ndarray) -> ndarray:
+        """The vectors at clock readings `(k,)`, shape `(k, N)`, without their `last` numbers."""
+        u = (np.asarray(s, dtype=float) - self.start) / self.length
+        return interpolation(self.grid, u) @ self.nodes
 
     def at(self, s: ndarray) -> ndarray:
         """The vectors at clock readings `(k,)`, shape `(k, N)`."""
-        u = (np.asarray(s, dtype=float) - self.start) / self.length
-        found: ndarray = interpolation(self.grid, u) @ self.nodes
+        found = self.known(s)
         if self.last is not None:
             found[:, -1] = self.last(found[:, :-1])
         return found

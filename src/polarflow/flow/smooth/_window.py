@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
+from ._explicit import ExplicitSession
 from ._field import Field
 from ._radau import RadauSession
 from ._stepper import Session, Step, log_elapsed
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from ._digit_steps import DigitSession
     from ._digits import Exact
 
-Sessions = Session | RadauSession
+Sessions = Session | RadauSession | ExplicitSession
 
 
-class Times:
-    """Times that are found together, once one of them is wanted: a quadrature costs more than y."""
+class Numbers:
+    """Numbers that are found together, once one of them is wanted."""
 
     def __init__(self, find: Callable[[], ndarray]) -> None:
         self._find: Callable[[], ndarray] | None = find
@@ -37,15 +38,24 @@ class Times:
 class SmoothState:
     """The logarithm of the time, the vector of the field, and where in a session it is.
 
-    `exact` holds the weights with many digits, where they are needed, and the session of such.
+    The last number of `given` may still have to be found: then it is that of `last`. `exact` holds
+    the weights with many digits, where they are needed, and the session of such.
     """
 
-    when: float | tuple[Times, int]
-    y: ndarray
+    when: float | tuple[Numbers, int]
+    given: ndarray
     late: bool
     session: Sessions | None = None
     s: float = 0.0
     exact: "tuple[Exact, DigitSession] | None" = None
+    last: tuple[Numbers, int] | None = None
+
+    @cached_property
+    def y(self) -> ndarray:
+        """The vector of the field."""
+        if self.last is None:
+            return self.given
+        return np.append(self.given[:-1], self.last[0].at(self.last[1]))
 
     @cached_property
     def log_time(self) -> float:
@@ -87,12 +97,18 @@ class SmoothWindow:
         bounds = np.array([step.end for step in self.steps])
         wanted = np.clip(start.s + np.asarray(offsets, dtype=float), start.s, bounds[-1])
         owner = np.searchsorted(bounds, wanted)
-        pieces = [step.at(wanted[owner == k]) for k, step in enumerate(self.steps)]
-        times = Times(lambda: self._log_times(session, wanted, owner))
+        pieces = [step.known(wanted[owner == k]) for k, step in enumerate(self.steps)]
+        y = np.concatenate(pieces)
+        times = Numbers(lambda: self._log_times(session, wanted, owner))
+        find = self.steps[0].last
+        last = None if find is None else Numbers(lambda: find(y[:, :-1]))
         return [
-            SmoothState((times, i), y, session.late, session, float(wanted[i]))
-            for i, y in enumerate(np.concatenate(pieces))
-        ]
+            SmoothState(
+                (times, i), y[i], session.late, session, float(wanted[i]),
+                last=None if last is None else (last, i),
+            )
+            for i in range(len(y))
+        ]  # fmt: skip
 
     def _log_times(self, session: Sessions, wanted: ndarray, owner: ndarray) -> ndarray:
         """The logarithms of the times at clock readings, each in the step that owns it."""
@@ -100,7 +116,10 @@ class SmoothWindow:
         for k, step in enumerate(self.steps[: int(owner.max()) + 1]):
             here = wanted[owner == k]
             ends = np.unique(np.append(here, step.end))
-            elapsed = log_elapsed(self.field, step, low, ends, session.clock, session.late)
+            if step.passed is not None and low == step.start and len(ends) == 1:
+                elapsed = np.array([step.passed])
+            else:
+                elapsed = log_elapsed(self.field, step, low, ends, session.clock, session.late)
             times = np.logaddexp(log_time, elapsed)
             found.append(times[np.searchsorted(ends, here)])
             log_time, low = float(times[-1]), step.end
