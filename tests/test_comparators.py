@@ -15,9 +15,11 @@ from polarflow.comparators import (
     orthogonal_variation_norm,
 )
 from polarflow.comparators._ntk import ntk_change, ntk_features
+from polarflow.comparators._program import Program
 from polarflow.data import Data, named
 from polarflow.experiments._measure import linear_variation_norm
 from polarflow.ncf._nonnegative import nonnegative
+from polarflow.ncf._peaks import activity
 from polarflow.ncf._regions import most_regions, regions
 from polarflow.networks import Diagonal, SquaredRelu, gaussian
 
@@ -25,6 +27,8 @@ RELU = TwoLayer(1)
 
 
 def network(slope: float) -> TwoLayer:
+    if slope < 0.0:
+        return TwoLayer(1, "abs")
     return TwoLayer(1, "leaky_relu", slope) if slope else RELU
 
 
@@ -49,17 +53,29 @@ def test_regions_of_dependent_inputs_are_those_that_samples_meet() -> None:
     assert {row.tobytes() for row in regions(x) @ live.T > 0} == met
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.05, 0.3, 0.8])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_orthogonal_inputs_have_the_closed_form(slope: float, seed: int) -> None:
+@pytest.mark.parametrize("slope", [-1.0, 0.0, 0.05, 0.3, 0.8])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("margin", [False, True])
+def test_orthogonal_inputs_have_the_closed_form(slope: float, seed: int, margin: bool) -> None:
     rng = np.random.default_rng([seed, 5])
     x = np.linalg.qr(rng.standard_normal((5, 5)))[0] * rng.uniform(0.5, 2.0, (5, 1))
     y = rng.standard_normal(5)
-    found = least_variation_norm(Data(x, y), network(slope))
-    assert found.exact
-    np.testing.assert_allclose(found.value, orthogonal_variation_norm(x, y, slope), rtol=1e-12)
-    np.testing.assert_allclose(found.dual_value, found.value, rtol=1e-12)
-    np.testing.assert_allclose(found(x), y, atol=1e-12)
+    if seed == 3:
+        y = np.abs(y)
+    if margin:
+        y = np.sign(y)
+    of = most_margin if margin else least_variation_norm
+    closed = of(Data(x, y), network(slope))
+    program = Program(x, y, slope, margin, None, 200, 0).solve()
+    for found in (closed, program):
+        assert found.exact
+        np.testing.assert_allclose(found.value, orthogonal_variation_norm(x, y, slope), rtol=1e-12)
+        np.testing.assert_allclose(found.dual_value, found.value, rtol=1e-12)
+        np.testing.assert_allclose(found(x), y, atol=1e-12)
+    u = rng.standard_normal((4000, 5))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    z = u @ x.T
+    assert np.abs(np.maximum(z, slope * z) @ closed.dual).max() <= 1.0 + 1e-12
 
 
 def test_two_points_have_the_norm_of_the_paper() -> None:
@@ -106,10 +122,8 @@ def test_sampled_patterns_reach_the_enumerated_minimum() -> None:
     rng = np.random.default_rng(11)
     data = Data(rng.standard_normal((8, 5)), rng.standard_normal(8))
     exact = least_variation_norm(data, RELU)
-    from polarflow.comparators import _variation
-
-    program = _variation._Program(data.x, data.y, 0.0, False, None, 100, 0)
-    program.exact, program.all = False, _variation.activity(program.starts, program.x, 0.0)
+    program = Program(data.x, data.y, 0.0, False, None, 100, 0)
+    program.exact, program.all = False, activity(program.starts, program.x, 0.0)
     sampled = program.solve()
     assert exact.exact and not sampled.exact
     np.testing.assert_allclose(sampled.value, exact.value, rtol=1e-8)
@@ -119,7 +133,7 @@ def test_more_inputs_than_can_be_enumerated() -> None:
     rng = np.random.default_rng(12)
     x = np.linalg.qr(rng.standard_normal((20, 20)))[0]
     y = rng.standard_normal(20)
-    found = least_variation_norm(Data(x, y), RELU, samples=40)
+    found = Program(x, y, 0.0, False, None, 40, 0).solve()
     assert not found.exact
     np.testing.assert_allclose(found.value, orthogonal_variation_norm(x, y), rtol=1e-9)
 

@@ -12,7 +12,6 @@ import polarflow as pf
 from polarflow import comparators
 from polarflow.comparators import least_variation_norm, orthogonal_variation_norm
 from polarflow.data import Data, named
-from polarflow.errors import PolarflowError
 from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.flow import Problem
 from polarflow.limit import pursue, refine, saddle_path
@@ -255,12 +254,12 @@ def test_the_verb_writes_the_path(command, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code", "note"),
-    [(PolarflowError("no solver."), 0, "no solver."), (KeyboardInterrupt(), 130, "interrupted.")],
+    [(RuntimeError("no solver."), 0, "no solver."), (KeyboardInterrupt(), 130, "interrupted.")],
 )
 def test_a_comparison_that_fails_costs_no_path(
     command, tmp_path, monkeypatch, error: BaseException, code: int, note: str
 ) -> None:
-    def fails(*arguments: object) -> None:
+    def fails(*arguments: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr(comparators, "compare", fails)

@@ -41,6 +41,7 @@ def test_the_resolved_spec_records_every_default(tmp_path: Path) -> None:
         "loss": {"kind": "square", "reduction": "mean", "scale": 1.0},
         "flow": {"rtol": 1e-8, "branching": "off", "time": 1.0},
         "record": {"points": 400},
+        "compare": {"answers": "quick"},
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 _COLUMNS = ("saddle", "ln t enter", "ln t leave", "loss", "grad norm", "active", "KKT residual")
 
 
-def account(summary: Mapping[str, Any], folder: Path) -> str:
-    """A short account of a run from its summary, for a person."""
+def account(summary: Mapping[str, Any], folder: Path, more: Sequence[str] = ()) -> str:
+    """A short account of a run from its summary, for a person, and more lines."""
     final, work = summary["final"], summary["work"]
     state = "ended" if summary["status"] == "ok" else "ended early"
     lines = [
@@ -24,6 +24,8 @@ def account(summary: Mapping[str, Any], folder: Path) -> str:
     lines += [f"  {note}" for note in summary.get("notes", ())]
     if summary["saddles"]:
         lines += ["", *_table(summary["saddles"])]
+    if more:
+        lines += ["", *more]
     lines += ["", f"  {folder}: report.html, figures/, summary.json, trajectory.zarr"]
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..store import FIGURES, REPORT, RunFolder, finite, open_folder
+from ._comparing import compared, statements
 from ._progress import reporter, tell
 from ._provenance import provenance
 from ._words import account
@@ -26,6 +27,7 @@ def run(
     *,
     out: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
+    compare: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -39,6 +41,8 @@ def run(
         The folder for the result; a fresh one under runs/ otherwise.
     set_
         section.key=value in place of what the spec says, any number of times.
+    compare
+        Put the end next to all comparators, whatever the spec's [compare] says.
     overwrite
         Allow a folder that is not empty, and replace the result in it.
     quiet
@@ -50,14 +54,21 @@ def run(
     folder = open_folder(out, overwrite=overwrite, name=spec.stem)
     with working(folder, spec), reporter(quiet) as progress:
         solution = plan.solve(progress)
-    summary = finite({**solution.summary(), **provenance(plan.spec)})
+    summary = {**solution.summary(), **provenance(plan.spec)}
     try:
+        if summary["status"] != "interrupted":
+            answers = "all" if compare else plan.spec.compare.answers
+            end = solution.final.state(0)
+            if not compared(summary, plan.problem, end, answers, plan.inputs):
+                summary["status"] = summary["stop_reason"] = "interrupted"
+                summary["message"] = "Interrupted while the end was compared; the flow is whole."
+        summary = finite(summary)
         whole = keep(folder, solution, summary)
     except BaseException:
         folder.discard()
         raise
     if not quiet:
-        print(account(summary, folder.path))
+        print(account(summary, folder.path, statements(summary)))
     if summary["status"] == "interrupted":
         return Exit.INTERRUPTED
     if summary["status"] != "ok":

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import PolarflowError
 from ..store import finite, open_folder
+from ._comparing import compared, statements
 from ._provenance import provenance
 from ._words import aligned, shown
 from ._working import working
@@ -36,7 +36,7 @@ def saddles(
     set_
         section.key=value in place of what the spec says, any number of times.
     compare
-        Solve the convex programs too, and put the end of the path next to their answers.
+        Put the end of the path next to all comparators, whatever the spec's [compare] says.
     overwrite
         Allow a folder that is not empty, and replace the result in it.
     quiet
@@ -55,22 +55,13 @@ def saddles(
         "work": {"seconds": perf_counter() - begin},
         **provenance(plan.spec, unused=("flow",)),
     }
-    interrupted = False
-    if compare:
-        from ..comparators import compare as next_to
-
-        try:
-            summary["comparison"] = next_to(plan.problem, path.end.state)
-        except PolarflowError as error:  # the path is kept whatever becomes of the comparison
-            summary["notes"] = [*summary["notes"], f"Not compared: {error}"]
-        except KeyboardInterrupt:
-            interrupted = True
-            summary["notes"] = [*summary["notes"], "Not compared: interrupted."]
+    answers = "all" if compare else plan.spec.compare.answers
+    whole = compared(summary, plan.problem, path.end.state, answers)
     folder.write_summary(finite(summary))
     folder.finish()
     if not quiet:
         print(_account(summary, folder.path))
-    if interrupted:
+    if not whole:
         return Exit.INTERRUPTED
     return Exit.OK if path.complete else Exit.STOPPED
 
@@ -101,6 +92,5 @@ def _account(summary: Mapping[str, Any], folder: Path) -> str:
     for tie in summary["ties"]:
         lines.append(f"  saddle {tie['saddle']}: {len(tie['blocks'])} KKT points leave at a time")
     lines += [f"  {note}" for note in summary["notes"]]
-    for entry in summary.get("comparison", ()):
-        lines.append(f"  {entry['name']}: {shown(entry['value'])}, flow {shown(entry['flow'])}")
+    lines += statements(finite(summary))
     return "\n".join([*lines, "", f"  {folder}: summary.json"])

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem
-from ..networks import Group, Network, TwoLayer
+from ..networks import BlockState, Group, Network, TwoLayer
 from ..networks._evaluate import jax64, outputs_of
 
 CHUNK = 5_000_000
@@ -25,28 +25,41 @@ class NtkInterpolant:
     **Attributes:**
 
     - `network`: the two-layer network.
-    - `initial`: the weights (a, w) at which it is linearised, shape `(m, 1+d)`.
-    - `displacement`: Delta, the least-norm change of weights that fits the labels, same shape.
+    - `unit`, `log_scale`: the weights (a, w) at which it is linearised, e^log_scale * unit, shape
+      `(m, 1+d)`: no start is too small.
+    - `change`: e^log_scale * Delta, with Delta the least-norm change of weights that fits the
+      labels, same shape.
     - `smallest_eigenvalue`: of the kernel matrix K(x_k, x_l) = <grad h(x_k), grad h(x_l)>.
     - `residual`: the largest |f(x_k) - y_k|; not zero only where the kernel is singular.
     """
 
     network: TwoLayer
-    initial: Float[ndarray, "m p"]
-    displacement: Float[ndarray, "m p"]
+    unit: Float[ndarray, "m p"]
+    log_scale: float
+    change: Float[ndarray, "m p"]
     smallest_eigenvalue: float
     residual: float
 
     @property
+    def displacement(self) -> Float[ndarray, "m p"]:
+        """Delta; infinite where the start is too small for a float to hold it."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(-self.log_scale) * self.change)
+
+    @property
     def relative_displacement(self) -> float:
         """|Delta| / |theta_0|, small in the lazy regime."""
-        return float(np.linalg.norm(self.displacement) / np.linalg.norm(self.initial))
+        ratio = np.linalg.norm(self.change) / np.linalg.norm(self.unit)
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.exp(-2.0 * self.log_scale) * ratio)
 
     def __call__(self, x: Float[ndarray, "q d"]) -> Float[ndarray, " q"]:
         """The interpolant at inputs of length d (bias included)."""
-        features = ntk_features(self.network, self.initial, x)
+        features = ntk_features(self.network, self.unit, x)
         # Euler's relation: h is 2-homogeneous, so <grad h, theta_0> = 2 h.
-        return features @ (0.5 * self.initial + self.displacement).ravel()
+        with np.errstate(under="ignore"):
+            start = 0.5 * np.exp(2.0 * self.log_scale) * self.unit
+        return features @ (start + self.change).ravel()
 
 
 def ntk_features(
@@ -118,18 +131,22 @@ def ntk_interpolant(problem: Problem) -> NtkInterpolant:
 
     **Raises:** `PolarflowError` if an initial weight is too large for a float.
     """
-    x, y = problem.data.x, problem.data.y
-    weights = problem.initial.weights()
-    if not np.isfinite(weights).all():
+    x, y, state = problem.data.x, problem.data.y, problem.initial
+    scale = float(state.log_norm.max())
+    with np.errstate(over="ignore", under="ignore"):
+        unit = BlockState(state.log_norm - scale, state.direction).weights()
+        square = float(np.exp(2.0 * scale))
+    if not np.isfinite(square):
         raise PolarflowError("ntk_interpolant: an initial weight is too large for a float.")
-    features = ntk_features(problem.two_layer, weights, x)
-    missing = y - 0.5 * features @ weights.ravel()
-    delta, _, _, singular = np.linalg.lstsq(features, missing, rcond=None)
+    features = ntk_features(problem.two_layer, unit, x)
+    missing = y - 0.5 * square * features @ unit.ravel()
+    change, _, _, singular = np.linalg.lstsq(features, missing, rcond=None)
     full = len(singular) == len(y)
     return NtkInterpolant(
         network=problem.two_layer,
-        initial=weights,
-        displacement=delta.reshape(weights.shape),
-        smallest_eigenvalue=float(singular[-1] ** 2) if full else 0.0,
-        residual=float(np.max(np.abs(features @ delta - missing))),
+        unit=unit,
+        log_scale=scale,
+        change=change.reshape(unit.shape),
+        smallest_eigenvalue=square * float(singular[-1] ** 2) if full else 0.0,
+        residual=float(np.max(np.abs(features @ change - missing))),
     )

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from . import _charts as charts
 from ._numbers import NOTHING, exponential, number
-from ._words import COLUMNS, LATE, SOURCES, account, definitions, facts, plural, time_of
+from ._words import (
+    ANSWERS,
+    COLUMNS,
+    COMPARED,
+    LATE,
+    SOURCES,
+    account,
+    definitions,
+    facts,
+    plural,
+    time_of,
+)
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -57,6 +68,7 @@ $saddles
 </div>
 </section>
 $late
+$comparison
 <section>
 <h2>What was run</h2>
 <div class="scroll"><table class="facts">$facts</table></div>
@@ -115,6 +127,7 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
         saddles=_saddles(summary.get("saddles") or []),
         norms_note=_norms_note(drawn["norms"]),
         late=_late(summary.get("late") or {}),
+        comparison=_comparison(summary.get("comparison") or []),
         facts="".join(
             f'<tr><th scope="row">{name}</th><td>{text}</td></tr>'
             for name, text in facts(dataset, summary)
@@ -269,6 +282,47 @@ def _late(late: Mapping[str, Any]) -> str:
 <h2>Margins and alignment in the end</h2>
 <div class="scroll"><table class="facts">{rows}</table></div>
 </section>"""
+
+
+def _comparison(entries: list[Mapping[str, Any]]) -> str:
+    if not entries:
+        return ""
+    columns = [(key, *words) for key, *words in COMPARED if any(key in e for e in entries)]
+    head = "".join(f'<th scope="col">{name}</th>' for _, name, _ in columns)
+    rows = "".join(
+        f'<tr><th scope="row">{ANSWERS.get(str(e["name"]), (escape(str(e["name"])),))[0]}</th>'
+        f"{''.join(f'<td>{_compared(key, e)}</td>' for key, _, _ in columns)}</tr>"
+        for e in entries
+    )
+    said = "".join(
+        f"<p>{ANSWERS[str(e['name'])][0]}: {escape(str(e['statement']))}</p>"
+        for e in entries
+        if e.get("statement") and e["name"] in ANSWERS
+    )
+    meaning = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for _, name, text in columns)
+    answers = "".join(
+        f"<div><dt>{ANSWERS[str(e['name'])][0]}</dt><dd>{ANSWERS[str(e['name'])][1]}</dd></div>"
+        for e in entries
+        if e["name"] in ANSWERS
+    )
+    return f"""<section>
+<h2>What it ended in, next to what it might have been</h2>
+{said}
+<div class="scroll"><table><thead><tr><th scope="col">answer</th>{head}</tr></thead>
+<tbody>{rows}</tbody></table></div>
+<dl class="columns">{answers}{meaning}</dl>
+</section>"""
+
+
+def _compared(key: str, entry: Mapping[str, Any]) -> str:
+    value = entry.get(key)
+    if key == "dual_value" and value is not None:
+        sign = "≥" if "loss" in entry else "≤"
+        sampled = "" if entry.get("exact") else " *"
+        return f"{sign} {number(value, 6)}{sampled}"
+    if key in ("loss", "angle", "angle_at_inputs"):
+        return number(value, 3)
+    return number(value, 6 if key in ("value", "flow") else 4)
 
 
 def _spec(spec: Any) -> str:

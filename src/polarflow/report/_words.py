@@ -62,6 +62,58 @@ LATE = (
     ("path_error", "error of the path length", "an upper estimate"),
 )
 
+#: Comparators: name, and what each is.
+ANSWERS = {
+    "least_variation_norm": (
+        "least norm",
+        "the network of any width that fits the labels with the least Σ|<i>a</i>||<i>w</i>|, half "
+        "of the least |<i>θ</i>|²",
+    ),
+    "ntk_interpolant": (
+        "kernel interpolant",
+        "the limit of the flow of the network linearised at its start (lazy regime); how far the "
+        "weights move",
+    ),
+    "most_margin": (
+        "largest margin",
+        "of any network of any width, min<sub><i>k</i></sub> "
+        "<i>y<sub>k</sub>h</i>(<i>x<sub>k</sub></i>)/|<i>θ</i>|²",
+    ),
+    "local_margin": (
+        "largest margin, own directions",
+        "of networks whose units have the directions of this one (Ji &amp; Telgarsky, 2020, "
+        "proposition 4.6)",
+    ),
+    "global_margin": ("largest margin, all directions", "of networks with units of any direction"),
+    "ntk_margin": (
+        "kernel of largest margin",
+        "among networks linearised at the start, in the norm of the change of the weights",
+    ),
+    "hard_margin": ("linear SVM", "the linear classifier of largest margin, in its own norm"),
+}
+
+COMPARED = (
+    ("value", "norm or margin", "of the answer"),
+    (
+        "dual_value",
+        "bound",
+        "a certificate by duality: no least norm is below, no largest margin above it; * if not "
+        "all activation patterns were searched",
+    ),
+    ("flow", "of this network", "the same norm or margin; a dash where the two are of two kinds"),
+    ("ratio", "ratio", "of this network's to the answer's"),
+    (
+        "margin_ratio",
+        "margin ratio",
+        "of min<sub><i>k</i></sub> <i>y<sub>k</sub>h<sub>k</sub></i>/|<i>h</i>|, |<i>h</i>| the "
+        "norm of all predictions, this network's to the answer's",
+    ),
+    ("angle", "angle", "between the predictions at the examples, in radians"),
+    ("angle_at_inputs", "at the inputs", "the same at the recorded inputs"),
+    ("neurons", "neurons", "of the answer"),
+    ("loss", "loss", "of the answer"),
+)
+
 DEFINITIONS = (
     (
         "Gradient flow",

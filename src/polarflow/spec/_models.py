@@ -3,9 +3,9 @@
 The commented example, the reference page and the error messages are all made from these models.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ._base import Number, Positive, Rows, Section, Seed, Text, Whole
 from ._ncf import NcfSection
@@ -13,6 +13,15 @@ from ._networks import DEFAULT_WIDTH, AnyNetwork, TwoLayerSection, network_tag
 from ._sources import SOURCES, AnyData, source_tag
 
 DEFAULT_SCALE = 1e-6
+Comparator = Literal[
+    "least_variation_norm",
+    "ntk_interpolant",
+    "most_margin",
+    "local_margin",
+    "global_margin",
+    "ntk_margin",
+    "hard_margin",
+]
 
 
 class InitSection(Section):
@@ -177,6 +186,30 @@ class RecordSection(Section):
         return self
 
 
+class CompareSection(Section):
+    """What the end of a flow, or of a path, is put next to."""
+
+    answers: Literal["quick", "all", "none"] | tuple[Comparator, ...] = Field(
+        "quick",
+        description=(
+            "The comparators: all that apply to the network and the loss, the quick ones among "
+            "them, which take a second or so, none, or those named."
+        ),
+        examples=["all"],
+    )
+
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        names = value if isinstance(value, (list, tuple)) else [value]
+        alone = ("quick", "all", "none") if names is not value else ()
+        for name in names:
+            if name not in (*alone, *get_args(Comparator)):
+                known = ", ".join((*alone, *get_args(Comparator)))
+                raise ValueError(f"compare.answers = {value!r}: {name!r} is none of {known}")
+        return tuple(names) if names is value or value not in alone else value
+
+
 class ProblemSpec(Section):
     """What every verb reads; not all of them follow a flow."""
 
@@ -187,6 +220,7 @@ class ProblemSpec(Section):
     loss: LossSection = Field(LossSection(), description="What is made small.")
     flow: FlowSection | None = Field(None, description="How the flow is followed.")
     record: RecordSection = Field(RecordSection(), description="What is kept.")
+    compare: CompareSection = Field(CompareSection(), description="What the end is put next to.")
     ncf: NcfSection | None = Field(None, description="The neural correlation function.")
 
     @model_validator(mode="before")

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ._base import Section
 from ._models import (
+    CompareSection,
     FlowSection,
     InitSection,
     LossSection,
@@ -27,6 +28,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "loss": LossSection,
     "flow": FlowSection,
     "record": RecordSection,
+    "compare": CompareSection,
     "ncf": NcfSection,
 }
 
