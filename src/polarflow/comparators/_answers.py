@@ -122,7 +122,8 @@ class End:
     def margin(self) -> float:
         """The normalised margin min_k y_k h(x_k)/|w|^2 of a network of order 2."""
         total = float(self.shares.sum())
-        return float(np.min(self.y * self.predictions)) / total if total > 0.0 else float("nan")
+        least = float(np.min(self.y * self.predictions)) + 0.0  # no -0.0
+        return least / total if total > 0.0 else float("nan")
 
     @cached_property
     def loss(self) -> float:
