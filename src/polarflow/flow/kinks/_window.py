@@ -8,8 +8,8 @@ from ._field import plane_values
 from ._motion import evaluate_rows, neuron_series
 from ._patterns import FAST, HIT, KINK_WIDTH, LEAVE, NONE, SLIDE, TURN, add, dot
 
-#: Times in a window at which it is looked where neurons are, and of how many at once.
-_SAMPLES, _BLOCK = 6, 32
+#: Times in a window at which it is looked where the particles of a crowd are.
+_SAMPLES = 6
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -84,6 +84,41 @@ def may_meet(sign, z, mix, table, slack, lowest, near):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def may_meet_alone(sign, z, normals, weight, order, length, near):
+    """List the hyperplanes that a neuron with a series of its own may meet; returns their number.
+
+    Bounds of what is beyond the constant, the linear and the quadratic term, one after the other.
+    """
+    third = 0.0
+    power = length * length
+    for i in range(3, order + 1):
+        power *= length
+        third += np.sqrt(dot(weight[i], weight[i])) * power
+    second = third
+    if order > 1:
+        second += np.sqrt(dot(weight[2], weight[2])) * length * length
+    first = second + np.sqrt(dot(weight[1], weight[1])) * length
+    count = 0
+    for h in range(len(sign)):
+        distance = sign[h] * z[h]
+        if sign[h] == 0.0 or distance > first + KINK_WIDTH:
+            continue
+        speed = sign[h] * dot(normals[h], weight[1])
+        if distance + min(0.0, speed * length) > second + KINK_WIDTH:
+            continue
+        if order > 1:
+            bend = sign[h] * dot(normals[h], weight[2])
+            lowest = min(distance, distance + (speed + bend * length) * length)
+            if bend > 0.0 and 0.0 < -speed < 2.0 * bend * length:
+                lowest = distance - speed * speed / (4.0 * bend)
+            if lowest > third + KINK_WIDTH:
+                continue
+        near[count] = h
+        count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def first_meeting(sign, near, z, normals, weight, order, length, coefficient):
     """The first time in [0, length] at which a neuron meets a hyperplane listed, and that."""
     bend = 0.0
@@ -149,10 +184,11 @@ def window_events(
     other = np.empty(top + 2)
     own_weight = np.empty((order + 1, q))
     own_output = np.empty((order + 1, outputs))
-    block = max(k, _BLOCK)
+    block = max(k, 1)
     rows = np.empty((_SAMPLES * block, q))
     table = np.empty((_SAMPLES * block, p))
-    bend = np.empty(block)
+    bend = np.zeros(block)
+    views = table.reshape((_SAMPLES, block, p))
     lowest = np.empty(p)
     near = np.empty(p, np.int64)
     sign = np.empty((groups, p))
@@ -182,24 +218,17 @@ def window_events(
             change[i] += abs(output[i, b, 0]) * power
     farthest = np.zeros(p)
     crowd_still = False
-    until, since, size = 0, 0, 1
+    until = 0
     for j in sort_by(first, count):
         g = group[j]
         i = first[j]
         whole = lumped[g] >= 0
-        if i >= until:
-            since = i
-            size = k if whole else min(_BLOCK, count - i)
-            until = i + size
-            sample_particles(
-                weight[since:until], order, length, normals, rows[: _SAMPLES * size],
-                table[: _SAMPLES * size], bend[:size],
+        if whole and i >= until:
+            until = i + k
+            sample_particles(weight[i:until], order, length, normals, rows, table, bend)
+            crowd_still = not crowd_motion(
+                weight[i:until], order, normals, table, bend, farthest
             )  # fmt: skip
-            if whole:
-                crowd_still = not crowd_motion(
-                    weight[since:until], order, normals, table[: _SAMPLES * size], bend[:size],
-                    farthest,
-                )  # fmt: skip
         if whole and not slides[g]:
             # Most of a crowd is farther from all hyperplanes than it may move.
             away = crowd_still or plain[g]
@@ -215,20 +244,19 @@ def window_events(
                 for b in range(3):
                     first_defect[j, b] = 0.0
                 continue
-        views = table[: _SAMPLES * size].reshape((_SAMPLES, size, p))
         time[j], first_plane[j], first_kind[j] = ends[g], end_plane[g], NONE
         if ends[g] < np.inf:
             first_kind[j] = LEAVE
         first_defect[j] = 0.0
         reach, start_a, moved_a = KINK_WIDTH, 0.0, 0.0
         for b in range(k if whole else 1):
-            reach += abs(mix[j, b]) * bend[i + b - since]
+            reach += abs(mix[j, b]) * bend[b]
             start_a += mix[j, b] * output[i + b, 0, 0]
             moved_a += abs(mix[j, b]) * change[i + b]
-        part = views[:, i - since : i - since + (k if whole else 1)]
-        found = may_meet(
-            sign[g], z[j], mix[j, : part.shape[1]], part, reach, lowest, near
-        )  # fmt: skip
+        if whole:
+            found = may_meet(sign[g], z[j], mix[j], views, reach, lowest, near)
+        else:
+            found = may_meet_alone(sign[g], z[j], normals, weight[i], order, length, near)
         turns = plain[g] and slides[g] and abs(start_a) <= moved_a
         if plain[g] and found == 0 and not turns and first_kind[j] == NONE:
             continue
