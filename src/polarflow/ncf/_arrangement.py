@@ -68,9 +68,10 @@ class Faces:
         return int((self.dimension == self.ray.shape[1]).sum())
 
 
-def distinct_hyperplanes(
-    unit: Float[ndarray, "n d"],
-) -> tuple[Float[ndarray, "h d"], Int[ndarray, " n"], Float[ndarray, " n"]]:
+Hyperplanes = tuple[Float[ndarray, "h d"], Int[ndarray, " n"], Float[ndarray, " n"]]
+
+
+def distinct_hyperplanes(unit: Float[ndarray, "n d"]) -> Hyperplanes:
     """Unit normals without repetition up to sign.
 
     **Returns:** the normals kept, in order of first appearance; which of them each row is; and

@@ -12,10 +12,10 @@ as that of x and -x with opposite labels (Kumar & Haupt 2024, G.2).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from ._arrangement import distinct_hyperplanes
+from ._arrangement import Hyperplanes, distinct_hyperplanes
 
 #: Two sides that differ by less, relative to their terms, agree.
 AGREE = 1e-12
@@ -44,12 +44,30 @@ class Bends:
     size: float
 
 
-def bends(x: Float[ndarray, "n d"], z: Float[ndarray, " n"], power: int, slope: float) -> Bends:
-    """The bends of sum_k z_k s(w.x_k)^power, s(t) = max(t, slope t)."""
-    n, d = x.shape
+def hyperplanes(x: Float[ndarray, "n d"], some: Bool[ndarray, " n"]) -> Hyperplanes:
+    """The distinct hyperplanes of some examples, none of them zero."""
+    part = x[some]
+    return distinct_hyperplanes(part / np.linalg.norm(part, axis=1, keepdims=True))
+
+
+def bends(
+    x: Float[ndarray, "n d"],
+    z: Float[ndarray, " n"],
+    power: int,
+    slope: float,
+    planes: Hyperplanes | None = None,
+) -> Bends:
+    """The bends of sum_k z_k s(w.x_k)^power, s(t) = max(t, slope t).
+
+    `planes` are those of all examples that are not zero, where they are known already.
+    """
+    n = len(x)
     length = np.linalg.norm(x, axis=1)
-    live = np.flatnonzero((length > 0) & (z != 0))
-    normal, which, sign = distinct_hyperplanes(x[live] / length[live, None])
+    some = (length > 0) & (z != 0)
+    live = np.flatnonzero(some)
+    if planes is None or len(planes[1]) != len(live):
+        planes = hyperplanes(x, some)
+    normal, which, sign = planes
     term = z[live] * length[live] ** power
     slopes = (1.0, slope**power)
     # An example along its normal has slope 1 where t > 0; one against it where t < 0.

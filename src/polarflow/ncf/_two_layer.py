@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ._bends import Bends, bends
+from ._bends import Bends, bends, hyperplanes
 from ._subdifferential import least_norm
 
 #: A neuron of unit norm with |w.x_k| at most this times |x_k| lies on the kink of example k.
@@ -59,9 +59,11 @@ def kkt_distance(
     distance = np.linalg.norm(gradient - along[:, None] * direction, axis=1)
     # In w alone N_z is that of a = 1 under the numbers z_k.a; with one output they differ by a.
     one = bends(x, z[:, 0], 1, slope) if outputs == 1 else None
-    for j in np.nonzero(kinked.any(axis=1))[0]:
+    on_kinks = np.nonzero(kinked.any(axis=1))[0]
+    planes = hyperplanes(x, size > 0.0) if len(on_kinks) else None
+    for j in on_kinks:
         v = direction[j]
-        bent = bends(x, z @ v[:outputs], 1, slope) if one is None else one
+        bent = bends(x, z @ v[:outputs], 1, slope, planes) if one is None else one
         some, columns, on = _elements(v, x, z, slope, bent, 1.0 if one is None else v[0])
         element, _ = least_norm(
             some - (some @ v) * v,
