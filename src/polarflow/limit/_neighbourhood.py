@@ -37,6 +37,6 @@ def is_manifold(blocks: Blocks, rest: RestPoint, log_norm: ndarray, unit: ndarra
         except PolarflowError:
             return False
         went = (blocks.pack(found_norm, found_unit, active) - at) / (_NUDGE * size)
-        if abs(float(went @ along) - 1.0) > 0.1 or again.index:
+        if abs(float(went @ along) - 1.0) > 0.1 or again.index != rest.index:
             return False
     return True

@@ -113,6 +113,26 @@ class Blocks:
             value[slot], gradient[slot, : group.size] = own, force
         return value, gradient
 
+    def bends(self, unit: ndarray) -> ndarray:
+        """The numbers whose signs are the sides of blocks' bends, `(M, b)`, padded by zeros."""
+        examples = len(self.problem.data.x)
+        found = np.zeros((self.count, examples * max(group.bends for group in self.groups)))
+        for group, slot in zip(self.groups, self.slots, strict=True):
+            if group.pieces is None or not group.bends:
+                continue
+            z = _bends(group.pieces, examples * group.bends)(
+                unit[slot, : group.size], _constants(group), self.problem.data.x
+            )
+            found[slot, : z.shape[1]] = np.asarray(z)
+        return found
+
+    def hessian(self, j: int, unit: ndarray, residual: ndarray) -> ndarray:
+        """Of block j's N_r at a vector `(p,)`, padded by zeros."""
+        sphere = self.sphere(j, residual)
+        size, found = sphere.block.size, np.zeros((self.size, self.size))
+        found[:size, :size] = sphere.hessian(unit[:size])
+        return found
+
     def predict(self, log_norm: ndarray, unit: ndarray) -> ndarray:
         """The network's values at the examples."""
         return self.network.predict(self.join(log_norm, unit), self.problem.data.x)
@@ -163,6 +183,17 @@ def _check(network: Network, group: Group) -> None:
 
 def _constants(group: Group) -> ndarray:
     return np.broadcast_to(group.constants, (group.rows, group.constants.shape[1]))
+
+
+@lru_cache(maxsize=16)
+def _bends(pieces: Callable[[Any, Any, Any, Any], tuple[Any, Any]], sides: int) -> Any:
+    """The numbers whose signs the sides of many blocks are, `(rows, b)`."""
+    jax = jax64()
+
+    def numbers(w: Any, constant: Any, x: Any) -> Any:
+        return pieces(w, constant, x, jax.numpy.ones(sides))[1].reshape(-1)
+
+    return jax.jit(jax.vmap(numbers, (0, 0, None)))
 
 
 @lru_cache(maxsize=16)

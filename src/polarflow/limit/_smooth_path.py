@@ -25,6 +25,7 @@ from ..flow import Problem, Stop
 from ..flow import problem as make_problem
 from ..solution import Solution
 from ._blocks import follow
+from ._inside import Inside
 from ._neighbourhood import is_manifold
 from ._rest import RestPoint
 from ._saddle import LimitSaddle, SaddlePath, Tie, exp
@@ -43,14 +44,20 @@ _SAME = 1e-6
 #: The gradient at which the flow between two rest points ends, in units of its typical size, and
 #: that after which small blocks are followed under the residual at rest alone.
 _REST, _NEAR = 1e-11, 1e-7
-#: That at which it is looked whether the rest point has falling directions.
-_EARLY = 1e-5
+#: That at which it is ended if Newton's method then moves the weights by less than a share.
+_EARLY, _CLOSE = 1e-5, 1e-3
 #: Tolerance of the small blocks' turn: it decides to which KKT points they go.
 _TURN = 1e-6
 #: A block is microscopic at rest if it has this share of sum_j |w_j|^L and decays.
 _SHARE = 1e-9
 #: A residual below this share of that of the zero network is none.
 _FITTED = 1e-9
+#: How far active blocks have grown apart, of all weights' norm, where their flow is started.
+_PARTED = 1e-5
+#: A block takes part in that if it moves by this share of the one that moves most.
+_FELT = 1e-3
+#: How many blocks may turn at one rest point.
+_TURNS = 1000
 
 
 class SmoothWalk:
@@ -83,6 +90,9 @@ class SmoothWalk:
         self.labels = float(np.linalg.norm(origin))
         force = np.linalg.norm(blocks.ncf(self.unit, origin)[1], axis=1)
         self.rate = float(force[self.given].max(initial=0.0)) / (self.labels or 1.0)
+        self.inside = Inside(blocks)
+        #: A unit vector of all weights along which active blocks grow apart, and its rate.
+        self.split: tuple[ndarray, float] | None = None
         self.saddles: list[LimitSaddle] = []
         self.ties: list[Tie] = []
         self.notes: list[str] = []
@@ -95,40 +105,71 @@ class SmoothWalk:
                 self.blocks, self.log_norm, self.unit, self.active
             )
             leaving = self._stay(rest)
-            if self._left_inside(rest):
+            if self._left_inside(self.rest):
                 break
             if leaving is None:
                 complete = True
                 break
-            if len(self.saddles) < self.most and not self._go(rest, leaving):
+            if len(self.saddles) < self.most and not self._go(self.rest, leaving):
+                break
+            if self._stuck():
                 break
         return SaddlePath(tuple(self.saddles), tuple(self.ties), complete, tuple(self.notes))
 
     # -- at a rest point -------------------------------------------------------------------
 
     def _stay(self, rest: RestPoint) -> ndarray | None:
-        """The time at a rest point, until some blocks leave it; None if none does."""
+        """The time at a rest point, until some blocks leave it; None if nothing does."""
         small = self.given & ~self.active
         residual = float(np.linalg.norm(rest.residual))
-        leaving, growth, kkt = None, np.zeros(len(small)), None
-        if small.any() and self.rate > 0.0 and residual > _FITTED * self.labels:
+        self._look(rest)
+        self.growth, kkt, leaving = np.zeros(len(small)), None, None
+        if self.rate > 0.0 and residual > _FITTED * self.labels:
             scale = self.rate * residual
             flow = SphereFlow(self.blocks, rest.residual, scale)
-            limits = flow.limits(self.unit, small)
-            growth = limits.growth
+            for _ in range(_TURNS):
+                limits = flow.limits(self.unit, small)
+                level0 = small & (self.blocks.level == 0.0)
+                self.inside.align(self.unit, limits, rest.residual, level0, scale)
+                leaving, turns = self._wait(flow, limits, small)
+                if not turns:
+                    break
+            self.growth = limits.growth
             self._tell_slow(limits)
-            living = small & (growth != 0.0)
+            living = small & (self.growth != 0.0)
             if living.any():
-                kkt = float(limits.kkt[living].max() / np.abs(growth[living]).max())
-            leaving = self._wait(flow, limits, small)
-        chosen = () if leaving is None else tuple(np.flatnonzero(leaving).tolist())
-        self._add(rest, chosen, growth, kkt)
-        if leaving is not None:
+                top = np.abs(self.growth[living]).max()
+                kkt = float(limits.kkt[living].max() / top)
+        left = np.zeros(len(small), dtype=bool) if leaving is None else leaving
+        growth = self.growth.copy()
+        if self.split is not None:
+            vector, rate = self.split
+            size = np.linalg.norm(vector, axis=1)
+            left = left | (size > _FELT * size.max())
+            growth[left] = rate
+        self._add(tuple(np.flatnonzero(left).tolist()), growth, kkt)
+        if leaving is not None and self.split is None:
             self._tell_ties(leaving)
+        if self.split is not None:
+            self.notes.append(
+                f"Saddle {len(self.saddles) - 1} is left by active blocks that grow apart, along "
+                "what was left of their distances; its escape rate is exact where the flows "
+                "between rest points keep the eigenspaces of the Hessian, and likely elsewhere."
+            )
         return leaving
 
-    def _wait(self, flow: SphereFlow, limits: Limits, small: ndarray) -> ndarray | None:
-        """Pass the time until the first block leaves; which ones do."""
+    def _look(self, rest: RestPoint) -> None:
+        self.rest = self.inside.look(rest, self.log_norm, self.unit, self.active)
+        self.split = None
+
+    def _wait(
+        self, flow: SphereFlow, limits: Limits, small: ndarray
+    ) -> tuple[ndarray | None, bool]:
+        """Pass the time until the first block leaves, active ones grow apart, or one turns.
+
+        **Returns:** the small blocks that leave (none if active ones do; None if nothing leaves),
+        and whether a block turns instead.
+        """
         level, growth = self.blocks.level, limits.growth
         free = small & (self.scale < 0.0)
         rate = np.where(level > 0.0, level, 1.0) * growth
@@ -138,24 +179,40 @@ class SmoothWalk:
         wait = np.where(free, alone, owed)
         scale = np.where(free, level, self.scale)
         leaves = np.isfinite(wait)
-        leaving = None
         clock, time = np.inf, np.inf
         if leaves.any():
             clock = float(scale[leaves].min())
             time = float(wait[leaves & (scale == clock)].min())
+        turn, turning = self.inside.turn()
+        split, mode = self.inside.split()
+        inner = min(turn, split)
+        if np.isfinite(inner) and (clock > 0.0 or inner < time * (1.0 - _TIE)):
+            clock, time, leaves = 0.0, inner, np.zeros(len(small), dtype=bool)
+        leaving = None
+        if np.isfinite(clock):
             passed = self.time if clock == self.clock else 0.0
             leaving = leaves & (scale == clock) & (wait <= time + _TIE * (passed + time))
             if clock > self.clock:
                 self.clock, self.time = clock, time
             elif clock == self.clock:
                 self.time += time
+        start = self.unit.copy()
         self._pass(flow, limits, small if leaving is None else small & ~leaving, clock, time)
-        if leaving is not None:
-            self.unit[leaving] = limits.unit[leaving]
-            self.scale[leaving], self.debt[leaving] = level[leaving], 0.0
-            self.offset[leaving] += limits.gain[leaving]
-        self.growth = growth
-        return leaving
+        self.inside.wait(clock, time)
+        if leaving is None:
+            return None, False
+        self.unit[leaving] = limits.unit[leaving]
+        self.scale[leaving], self.debt[leaving] = level[leaving], 0.0
+        self.offset[leaving] += limits.gain[leaving]
+        if leaving.any():
+            self.inside.leave(leaving, start, limits, flow.residual)
+            return leaving, False
+        if turn < split:
+            self.unit[turning] = self.inside.turned(turning, self.unit[turning])
+            return leaving, True
+        assert mode is not None
+        self.split = mode.direction().reshape(self.unit.shape), mode.rate
+        return leaving, False
 
     def _pass(
         self,
@@ -191,9 +248,7 @@ class SmoothWalk:
         self.offset[own] = -np.log(self.debt[own]) / level[own]
         self.scale[own] = -1.0
 
-    def _add(
-        self, rest: RestPoint, leaving: tuple[int, ...], growth: ndarray, kkt: float | None
-    ) -> None:
+    def _add(self, leaving: tuple[int, ...], growth: ndarray, kkt: float | None) -> None:
         blocks = self.blocks
         exponent = np.where(self.active, 0.0, np.where(self.scale == 0.0, -self.debt, np.nan))
         exponent = np.where(self.given, exponent, -np.inf)
@@ -205,7 +260,7 @@ class SmoothWalk:
         self.saddles.append(
             LimitSaddle(
                 index=len(self.saddles),
-                rest=rest,
+                rest=self.rest,
                 escape_rate=None if log_rate is None else exp(log_rate),
                 log_escape_rate=log_rate,
                 order=self.clock + 2.0,
@@ -241,15 +296,28 @@ class SmoothWalk:
         """Whether a rest point may be left by what is small inside the active blocks."""
         inside = self.active & self.blocks.layered
         fitted = float(np.linalg.norm(rest.residual)) <= _FITTED * self.labels
-        if fitted or (rest.index == 0 and not inside.any()):
+        if fitted or not inside.any() or self.split is not None:
             return False
-        if rest.index == 0 and is_manifold(self.blocks, rest, self.log_norm, self.unit):
+        if is_manifold(self.blocks, rest, self.log_norm, self.unit):
             return False
         self.notes.append(
-            f"At saddle {len(self.saddles) - 1} the active weights themselves can grow apart: "
-            "blocks that had come together, or parts inside a block. The path does not follow "
-            "them; the escape rate holds unless they are quicker, and what comes after is not "
-            "known."
+            f"At saddle {len(self.saddles) - 1} parts inside a block of several layers may grow by "
+            "a power, which the path does not follow; the escape rate holds unless they are "
+            "quicker, and what comes after is not known."
+        )
+        return True
+
+    def _stuck(self) -> bool:
+        """Whether active blocks that grow apart have come back to where they were."""
+        if self.split is None:
+            return False
+        h = self.blocks.predict(self.log_norm, self.unit)
+        loss = float(self.problem.loss.value(h, self.problem.data.y))
+        if loss < self.rest.loss * (1.0 - 1e-9):
+            return False
+        self.notes.append(
+            f"At saddle {len(self.saddles) - 1} active blocks grow apart, which the path could not "
+            "follow."
         )
         return True
 
@@ -258,18 +326,27 @@ class SmoothWalk:
     def _go(self, rest: RestPoint, leaving: ndarray) -> bool:
         """The flow to the next rest point; returns whether there is one."""
         blocks, level = self.blocks, self.blocks.level
+        self.unit = self.inside.settled(self.unit)
         log_norm = self.log_norm.copy()
-        log_norm[leaving] = self._start(leaving)
+        if leaving.any():
+            log_norm[leaving] = self._start(leaving)
         large = self.active | leaving
+        if self.split is not None:
+            log_norm = self._parted(log_norm, self.split[0])
         scale = self.rate * float(np.linalg.norm(rest.residual))
         size = float(np.max(np.where(large, (blocks.order - 1.0) * log_norm, -np.inf)))
-        slowest = float(np.max(-level[leaving] * log_norm[leaving]))
+        slowest = float(np.max(-level[leaving] * log_norm[leaving], initial=0.0))
         stop = Stop(
             grad_norm=_REST * scale * float(np.exp(max(size, 0.0))),
             log_time=float(np.log(1e7 / scale)) + slowest,
             log_loss=-200.0,
         )
-        alone = self._to_rest(np.where(large, log_norm, -np.inf), stop, large)
+        assert stop.grad_norm is not None
+        early = _EARLY / _REST * stop.grad_norm
+        if self.split is not None:
+            moved = _PARTED * float(np.exp(log_norm[large].max()))
+            early = min(early, 1e-2 * self.split[1] * moved)
+        alone = self._to_rest(np.where(large, log_norm, -np.inf), stop, early, large)
         if alone.stop_reason != "grad_norm" and alone.status != "at_rest":
             self.notes.append(
                 f"After saddle {len(self.saddles) - 1} the flow does not come to rest: it ended "
@@ -277,37 +354,53 @@ class SmoothWalk:
             )
             return False
         end_norm, end_unit = blocks.split(alone.final.state(0))
+        near = _near_rest(alone, _NEAR / _REST * stop.grad_norm)
         turning = self.given & ~large & (level == 0.0)
         if turning.any():
             log_norm[turning] = _LOG_UNFELT
-            assert stop.grad_norm is not None
-            until = _near_rest(alone, _NEAR / _REST * stop.grad_norm)
+            until = float(alone.trajectory.log_time[near])
             rtol = max(self.rtol, _TURN)
             with_small = np.where(large | turning, log_norm, -np.inf)
             whole = self._follow(with_small, Stop(log_time=until), rtol, 2)
             turned_norm, turned = blocks.split(whole.final.state(0))
             self.unit[turning] = turned[turning]
             self.offset[turning] += turned_norm[turning] - _LOG_UNFELT
+        near_norm, near_unit = blocks.split(alone.trajectory.state(near))
         self.log_norm[large], self.unit[large] = end_norm[large], end_unit[large]
         self._sort_out(large)
+        with np.errstate(under="ignore"):
+            arrival = np.exp(near_norm)[:, None] * near_unit
+        self.inside.keep(self.active, np.where(self.active[:, None], arrival, 0.0))
         return True
 
-    def _to_rest(self, log_norm: ndarray, stop: Stop, large: ndarray) -> Solution:
-        """The flow of the large blocks, to a saddle of theirs that rounding would leave again.
+    def _parted(self, log_norm: ndarray, along: ndarray) -> ndarray:
+        """Active blocks as they begin to grow apart."""
+        weights = np.exp(log_norm)[:, None] * self.unit
+        weights = weights + _PARTED * float(np.linalg.norm(weights)) * along
+        size = np.linalg.norm(weights, axis=1)
+        self.unit = np.where(
+            self.active[:, None], weights / np.where(self.active, size, 1.0)[:, None], self.unit
+        )
+        return np.where(self.active, np.log(np.where(self.active, size, 1.0)), log_norm)
 
-        Near a rest point with a falling direction it is ended early; Newton's method goes on.
+    def _to_rest(self, log_norm: ndarray, stop: Stop, early: float, large: ndarray) -> Solution:
+        """The flow of the large blocks until Newton's method finds the rest point.
+
+        To go on would be to let rounding grow along falling directions.
         """
-        assert stop.grad_norm is not None
-        early = replace(stop, grad_norm=_EARLY / _REST * stop.grad_norm)
-        near = self._follow(log_norm, early, self.rtol, 400)
+        near = self._follow(log_norm, replace(stop, grad_norm=early), self.rtol, 400)
         if near.stop_reason == "grad_norm":
-            end = self.blocks.split(near.final.state(0))
+            end_norm, end_unit = self.blocks.split(near.final.state(0))
+            alive = large & np.isfinite(end_norm)
             try:
-                rest, _, _ = refine_blocks(self.blocks, *end, large & np.isfinite(end[0]))
+                _, log_norm_at, unit = refine_blocks(self.blocks, end_norm, end_unit, alive)
             except PolarflowError:
-                rest = None
-            if rest is not None and rest.index:
-                return near
+                pass
+            else:
+                went = self.blocks.pack(log_norm_at, unit, alive)
+                went = went - self.blocks.pack(end_norm, end_unit, alive)
+                if np.linalg.norm(went) < _CLOSE * np.exp(end_norm[alive].max()):
+                    return near
         return self._follow(log_norm, stop, self.rtol, 400)
 
     def _start(self, leaving: ndarray) -> ndarray:
@@ -342,8 +435,7 @@ class SmoothWalk:
         self.log_norm[~self.active] = -np.inf
 
 
-def _near_rest(solution: Solution, gradient: float) -> float:
-    """ln of the time from which on the gradient stays below a size."""
-    trajectory = solution.trajectory
-    above = np.flatnonzero(trajectory.log_grad_norm > np.log(gradient))
-    return float(trajectory.log_time[min(int(above[-1]) + 1, len(trajectory) - 1)])
+def _near_rest(solution: Solution, gradient: float) -> int:
+    """From which point of the trajectory on the gradient stays below a size."""
+    above = np.flatnonzero(solution.trajectory.log_grad_norm > np.log(gradient))
+    return min(int(above[-1]) + 1, len(solution.trajectory) - 1) if len(above) else 0

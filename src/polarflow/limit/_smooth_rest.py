@@ -6,6 +6,8 @@ through them. Rescaling and rotating weights inside a block changes no predictio
 Hessian is singular in general, and Newton's steps of least norm are taken.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy import ndarray
 
@@ -24,6 +26,8 @@ RANK = 1e-9
 _REST = 1e-14
 #: It need not be smaller than that, if it gets no smaller.
 _ENOUGH = 1e-9
+#: Eigenvalues of a Hessian taken beside the rest point below this share of the largest are zero.
+_BLURRED = 1e-7
 
 
 def refine(
@@ -101,6 +105,14 @@ def refine_blocks(
         kernel=int(np.sum(np.abs(spectrum) <= RANK * top)),
     )
     return rest, log_norm, unit
+
+
+def with_hessian(rest: RestPoint, hessian: ndarray) -> RestPoint:
+    """A rest point with another Hessian: that of other sides of the bends it lies on."""
+    spectrum = np.linalg.eigvalsh(hessian) if len(hessian) else np.zeros(0)
+    top = np.abs(spectrum).max(initial=0.0)
+    spectrum = np.where(np.abs(spectrum) <= _BLURRED * top, 0.0, spectrum)
+    return replace(rest, spectrum=spectrum, kernel=int(np.sum(spectrum == 0.0)))
 
 
 def active_hessian(blocks: Blocks, log_norm: ndarray, unit: ndarray, active: ndarray) -> ndarray:

@@ -41,6 +41,8 @@ class Limits:
     - `blow_up`: for L > 2 and g > 0 the time at which a block of norm 1 is infinite; else inf.
     - `kkt`: |(I - vv^T) grad N_r| at the end.
     - `arrived`: whether the direction has come to rest.
+    - `entry`, `entry_time`: the direction and s since which it has been on the same sides of all
+      bends.
     """
 
     unit: Float[ndarray, "M p"]
@@ -49,6 +51,8 @@ class Limits:
     blow_up: Float[ndarray, " M"]
     kkt: Float[ndarray, " M"]
     arrived: Float[ndarray, " M"]
+    entry: Float[ndarray, "M p"]
+    entry_time: Float[ndarray, " M"]
 
 
 class SphereFlow:
@@ -63,6 +67,7 @@ class SphereFlow:
 
     def __init__(self, blocks: Blocks, residual: ndarray, scale: float) -> None:
         self.blocks, self.residual, self.scale = blocks, residual, scale
+        self.entry, self.entry_time = np.zeros((0, 0)), np.zeros(0)
 
     def limits(self, unit: ndarray, moving: ndarray) -> Limits:
         """Where the blocks of a mask go; the others keep their directions."""
@@ -82,6 +87,8 @@ class SphereFlow:
             blow_up=blow_up,
             kkt=np.linalg.norm(gradient - along[:, None] * v, axis=1),
             arrived=arrived | ~moving,
+            entry=self.entry,
+            entry_time=self.entry_time / self.scale,
         )
 
     def advance(self, unit: ndarray, moving: ndarray, time: ndarray) -> tuple[ndarray, ndarray]:
@@ -109,6 +116,8 @@ class SphereFlow:
         s, step = np.zeros(m), np.full(m, 0.01)
         arrived, going = np.zeros(m, dtype=bool), moving.copy()
         slope = self._speed(y)
+        sides = self.blocks.bends(unit) > 0.0
+        self.entry, self.entry_time = unit.copy(), np.zeros(m)
         arrived |= going & self._still(slope, p)
         going &= ~arrived
         for _ in range(_STEPS):
@@ -124,6 +133,10 @@ class SphereFlow:
             y[good], slope[good] = new[good], last[good]
             s[good] += h[good]
             y[good, :p] /= np.linalg.norm(y[good, :p], axis=1, keepdims=True)
+            now = self.blocks.bends(y[:, :p]) > 0.0
+            crossed = (now != sides).any(axis=1)
+            self.entry[crossed], self.entry_time[crossed] = y[crossed, :p], s[crossed]
+            sides = now
             with np.errstate(divide="ignore"):
                 factor = np.clip(0.9 * np.maximum(error, 1e-30) ** -0.2, 0.2, 5.0)
             step = np.where(going, step * factor, step)

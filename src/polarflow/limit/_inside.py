@@ -1,0 +1,221 @@
+"""The remnants of all blocks on the path: what they do at rest points and between them."""
+
+import numpy as np
+from numpy import ndarray
+
+from ._remnants import Mode, Remnant, aside, modes
+from ._rest import RestPoint
+from ._separable import Blocks
+from ._smooth_rest import active_hessian, with_hessian
+from ._sphere_flow import Limits
+
+#: A direction that has moved by more came to its KKT point from afar.
+_MOVED = 1e-6
+#: Rates below this share of the largest are none.
+_STILL = 1e-6
+#: A part of the approach to a rest point below this share of it is error.
+_APPROACH = 1e-3
+#: How far a block is moved along a remnant that has become large.
+_TURN = 1e-3
+#: Exponents of e that are no longer told apart.
+_FAR = 300.0
+#: How far blocks are kept from bends on which they lie, and what that is for a unit vector.
+_OFF, _ON = 1e-8, 1e-9
+
+
+class Inside:
+    """The remnants of small blocks of order 2, and those of the active ones together.
+
+    **Arguments:**
+
+    - `blocks`: of the network.
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+        self.small: dict[int, list[Remnant]] = {}
+        #: Vectors of all weights, flattened.
+        self.active: list[Remnant] = []
+        #: Weights on the way to the rest point, close to it.
+        self.arrival: ndarray | None = None
+        self._small_modes: dict[int, list[Mode]] = {}
+        self._active_modes: list[Mode] = []
+        self._still = 0.0
+        self._active_still = 0.0
+
+    # -- at a rest point -------------------------------------------------------------------
+
+    def look(self, rest: RestPoint, log_norm: ndarray, unit: ndarray, active: ndarray) -> RestPoint:
+        """The modes of the active weights; the rest point with the Hessian of their sides."""
+        point = np.zeros_like(unit)
+        point[active] = np.exp(log_norm[active])[:, None] * unit[active]
+        near = aside(point.ravel(), self.active).reshape(point.shape)
+        size = np.linalg.norm(near, axis=1)
+        with np.errstate(divide="ignore"):
+            near_norm = np.where(active, np.log(size), -np.inf)
+        near_unit = np.where(active[:, None], near / np.where(active, size, 1.0)[:, None], unit)
+        hessian = active_hessian(self.blocks, near_norm, near_unit, active)
+        places = self._places(active)
+        flat = [Remnant(r.exponent, r.vector[places]) for r in self.active]
+        found = modes(-hessian, flat)
+        self._active_still = _STILL * max((abs(m.rate) for m in found), default=0.0)
+        if self.arrival is not None:
+            come = (self.arrival - point).ravel()[places]
+            found = [self._approached(mode, hessian, come) for mode in found]
+        self.arrival = None
+        self._active_modes = [
+            Mode(m.rate, tuple(self._spread(r, places) for r in m.remnants)) for m in found
+        ]
+        return with_hessian(rest, hessian) if len(hessian) else rest
+
+    def _approached(self, mode: Mode, hessian: ndarray, come: ndarray) -> Mode:
+        """A mode along which the flow came to rest: its remnant is of order one."""
+        if mode.rate >= -self._active_still:
+            return mode
+        values, vectors = np.linalg.eigh(-hessian)
+        space = vectors[:, np.abs(values - mode.rate) <= self._active_still]
+        part = space @ (space.T @ come)
+        if np.linalg.norm(part) <= _APPROACH * np.linalg.norm(come):
+            return mode
+        return Mode(mode.rate, (Remnant(0.0, part), *mode.remnants))
+
+    def align(
+        self, start: ndarray, limits: Limits, residual: ndarray, chosen: ndarray, scale: float
+    ) -> None:
+        """The modes of small blocks at their KKT points."""
+        self._still = _STILL * scale
+        self._small_modes = {
+            int(j): self._modes(int(j), start[j], limits, residual) for j in np.flatnonzero(chosen)
+        }
+
+    def _modes(self, j: int, start: ndarray, limits: Limits, residual: ndarray) -> list[Mode]:
+        blocks, v, entry = self.blocks, limits.unit[j], limits.entry[j]
+        size = blocks.sphere(j, residual).block.size
+        if size == 1:
+            return []
+        moved = bool(np.linalg.norm(v - start) > _MOVED)
+        before = self.small.get(j, [])
+        near = aside(v, [Remnant(0.0, entry - v)] if moved else before)
+        growth = float(limits.growth[j])
+        across = np.linalg.qr(np.column_stack([v[:size], np.eye(size)]))[0].T[1:]
+        basis = np.zeros((size - 1, blocks.size))
+        basis[:, :size] = across[: size - 1]
+        matrix = blocks.hessian(j, near, residual) - growth * np.eye(blocks.size)
+        found = modes(matrix, before, basis)
+        if not moved:
+            return found
+        along = float(entry @ v)
+        come = (entry - along * v) / (along if along > 0.1 else 1.0)
+        return [self._arrived(mode, matrix, basis, come, limits.entry_time[j]) for mode in found]
+
+    def _arrived(
+        self, mode: Mode, matrix: ndarray, basis: ndarray, come: ndarray, time: float
+    ) -> Mode:
+        """A mode along which a block came to its KKT point."""
+        if mode.rate >= -self._still:
+            return mode
+        values, vectors = np.linalg.eigh(basis @ matrix @ basis.T)
+        space = vectors[:, np.abs(values - mode.rate) <= _STILL * np.abs(values).max()].T @ basis
+        part = (space @ come) @ space
+        if np.linalg.norm(part) <= _STILL * np.linalg.norm(come):
+            return mode
+        part = part * np.exp(min(-mode.rate * time, _FAR))
+        return Mode(mode.rate, (Remnant(0.0, part), *mode.remnants))
+
+    # -- events ----------------------------------------------------------------------------
+
+    def turn(self) -> tuple[float, int]:
+        """The time until a small block turns away from its KKT point, and which one does."""
+        waits = [
+            (mode.wait(self._still), j) for j, found in self._small_modes.items() for mode in found
+        ]
+        return min(waits, default=(np.inf, -1))
+
+    def split(self) -> tuple[float, Mode | None]:
+        """The time until active weights grow apart, and the mode in which they do."""
+        waits = [(mode.wait(self._active_still), mode) for mode in self._active_modes]
+        found = min(waits, key=lambda pair: pair[0], default=(np.inf, None))
+        return found if np.isfinite(found[0]) else (np.inf, None)
+
+    def turned(self, j: int, v: ndarray) -> ndarray:
+        """Block j's direction once it has turned away."""
+        mode = min(self._small_modes[j], key=lambda mode: mode.wait(self._still))
+        moved = v + _TURN * mode.direction()
+        self.small[j] = []
+        return np.asarray(moved / np.linalg.norm(moved))
+
+    def wait(self, clock: float, time: float) -> None:
+        """Pass a time on one of the scales."""
+        short = time if clock == 0.0 else np.inf
+        for j, found in self._small_modes.items():
+            self.small[j] = [r for mode in found for r in mode.after(short, self._still)]
+        self.active = [r for m in self._active_modes for r in m.after(short, self._active_still)]
+
+    # -- between rest points ---------------------------------------------------------------
+
+    def leave(self, leaving: ndarray, unit: ndarray, limits: Limits, residual: ndarray) -> None:
+        """Blocks that become active: their remnants join those of the others."""
+        for j in np.flatnonzero(leaving):
+            own = self.small.pop(int(j), [])
+            if self.blocks.level[j] > 0.0:
+                # Of so small a size it turned for -ln(delta)/g of its own clock as it grew.
+                found = self._modes(int(j), unit[j], limits, residual)
+                growth = float(limits.growth[j])
+                own = [r for m in found for r in m.after(1.0 / growth, 0.0) if m.rate < 0.0]
+            for remnant in own:
+                vector = np.zeros((self.blocks.count, self.blocks.size))
+                vector[j] = remnant.vector
+                self.active.append(Remnant(remnant.exponent, vector.ravel()))
+
+    def settled(self, unit: ndarray) -> ndarray:
+        """Directions moved off bends to the inactive side, where remnants are on that side.
+
+        A block on a bend would be active on one side and not on the other by rounding alone, and
+        what rounding leaves on the active side may grow.
+        """
+        own: dict[int, list[ndarray]] = {j: [] for j in range(len(unit))}
+        for j, remnants in self.small.items():
+            own[j] += [r.vector for r in sorted(remnants, key=lambda r: -r.exponent)]
+        for remnant in sorted(self.active, key=lambda r: -r.exponent):
+            rows = remnant.vector.reshape(unit.shape)
+            size = np.linalg.norm(rows, axis=1)
+            for i in np.flatnonzero(size > _STILL * size.max(initial=0.0)):
+                own[int(i)].append(rows[i])
+        moved = unit.copy()
+        z = self.blocks.bends(unit)
+        scale = np.abs(z).max(initial=0.0)
+        open_ = np.abs(z) <= _ON * scale
+        for k in range(max((len(found) for found in own.values()), default=0)):
+            step = np.zeros_like(unit)
+            for j, found in own.items():
+                if k < len(found) and np.linalg.norm(found[k]) > 0.0:
+                    step[j] = _OFF * found[k] / np.linalg.norm(found[k])
+            slope = (self.blocks.bends(unit + step) - self.blocks.bends(unit - step)) / _OFF
+            told = open_ & (np.abs(slope) > _STILL * scale)
+            inactive = told.any(axis=1) & (~told | (slope < 0.0)).all(axis=1)
+            moved[inactive] += step[inactive]
+            open_ &= ~told
+        return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True))
+
+    def keep(self, active: ndarray, arrival: ndarray) -> None:
+        """After the flow to a rest point: the active blocks' remnants, the weights near it."""
+        self.arrival = arrival
+        kept = []
+        for remnant in self.active:
+            vector = remnant.vector.reshape(self.blocks.count, self.blocks.size)
+            vector = np.where(active[:, None], vector, 0.0)
+            if np.linalg.norm(vector) > _STILL * np.linalg.norm(remnant.vector):
+                kept.append(Remnant(remnant.exponent, vector.ravel()))
+        self.active = kept
+
+    def _places(self, active: ndarray) -> ndarray:
+        """Where the weights of active blocks stand in a flat vector of all."""
+        index = np.arange(self.blocks.count * self.blocks.size).reshape(-1, self.blocks.size)
+        sizes = self.blocks.sizes(active)
+        rows = [row[:p] for row, p in zip(index[active], sizes, strict=True)]
+        return np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+
+    def _spread(self, remnant: Remnant, places: ndarray) -> Remnant:
+        whole = np.zeros(self.blocks.count * self.blocks.size)
+        whole[places] = remnant.vector
+        return Remnant(remnant.exponent, whole)
