@@ -69,6 +69,9 @@ class Session:
         self.s = 0.0
         self.y = y
         size = len(y)
+        # CVODE bounds the root mean square of errors over tolerances, which would let one number,
+        # such as rho, be off by the root of how many there are.
+        rtol = rtol / np.sqrt(size)
         atol = np.full(size, rtol)
         options: dict[str, Any] = {}
         if size <= DENSE:
