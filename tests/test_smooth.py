@@ -244,13 +244,17 @@ def test_a_deep_linear_network_ends_in_the_hard_margin_direction():
         bounds=[(0, None)] * len(y), method="L-BFGS-B",
         options={"ftol": 1e-30, "gtol": 1e-14, "maxiter": 100000},
     )  # fmt: skip
+    on = dual.x > 1e-6 * dual.x.max()
+    weight = np.linalg.solve(gram[np.ix_(on, on)], np.ones(on.sum()))
+    best = signed[on].T @ weight
+    assert weight.min() > 0.0 and (signed @ best).min() > 1.0 - 1e-12
     network = Deep((3, 3), (LINEAR, LINEAR))
     initial = gaussian(network, 3, log10_scale=-2, seed=2)
     problem = pf.problem(pf.Data(x, y), network, initial, loss=Logistic("mean"))
     flow = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e10))
     first, second, last = network.matrices(flow.final.direction[0, 0], 3)
-    found, best = (last @ second @ first)[0], signed.T @ dual.x
-    assert np.linalg.norm(found / np.linalg.norm(found) - best / np.linalg.norm(best)) < 1e-8
+    found = (last @ second @ first)[0]
+    assert np.linalg.norm(found / np.linalg.norm(found) - best / np.linalg.norm(best)) < 1e-9
     assert flow.work.field_evaluations < 2500
 
 
@@ -303,6 +307,26 @@ def test_explicit_steps_and_collocation_are_one_flow(monkeypatch):
         assert np.allclose(flow.recorded.log_loss, exact.recorded.log_loss, rtol=0.0, atol=bound)
     products = [flow.work.jacobian_products for flow in (passed_over, located[1], exact)]
     assert products[0] == 0 and products[1] < products[2]
+
+
+def test_the_time_of_an_escape_is_known_to_the_tolerance(monkeypatch):
+    """CVODE bounds a mean over all numbers: one of them, the norm, sets the time."""
+    from polarflow.flow.smooth import SmoothEngine, _engine
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 8))
+    network = Deep((9, 8), (Activation("relu_power", 2.0), LINEAR))
+    initial = sphere(network, 8, log10_scale=-1.5, seed=2)
+    problem = pf.problem(pf.Data(x, 3.0 * np.tanh(x[:, 0])), network, initial)
+    stop = pf.Stop(max_saddles=1)
+    exact = pf.gradient_flow(problem, stop=stop, rtol=1e-10).final.log_time[0]
+    for explicit in (True, False):
+        monkeypatch.setattr(_engine, "COLLOCATED", 0)
+        if not explicit:
+            monkeypatch.setattr(SmoothEngine, "_explicit", lambda *_: False)
+        for rtol in (1e-5, 1e-7):
+            flow = pf.gradient_flow(problem, stop=stop, rtol=rtol)
+            assert abs(flow.final.log_time[0] - exact) < 12.0 * rtol
 
 
 @pytest.mark.parametrize("loss", [Logistic("sum"), Exponential("mean")])
