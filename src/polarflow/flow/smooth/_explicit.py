@@ -72,8 +72,8 @@ def _first_change(field: Field, nodes: Any, side: Any, tolerance: Any) -> tuple[
 
     low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (low, high))
     root = jnp.where(wrong.any(axis=0), 0.5 * (low + high), 2.0)
-    first = root.min()
-    return jnp.minimum(first, 1.0), jnp.where(root <= first + 1e-10, 1.0 - side, side)
+    first = jnp.minimum(root.min(), 1.0)
+    return first, jnp.where(root <= first + 1e-10, 1.0 - side, side)
 
 
 def explicit_steps(
