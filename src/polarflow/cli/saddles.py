@@ -42,7 +42,7 @@ def saddles(
     quiet
         Say nothing but errors.
     """
-    from ..limit import saddle_path
+    from ..limit import neighbourhood, saddle_path
     from ..spec import PathSpec, assemble, load_spec
 
     plan = assemble(load_spec(spec, set_, PathSpec), spec)
@@ -55,6 +55,9 @@ def saddles(
         "work": {"seconds": perf_counter() - begin},
         **provenance(plan.spec, unused=("flow",)),
     }
+    for saddle, entry in zip(path.saddles, summary["saddles"], strict=True):
+        near = neighbourhood(plan.problem, saddle.rest, seed=plan.spec.seed)
+        entry["neighbourhood"] = None if near is None else near.to_dict()
     answers = "all" if compare else plan.spec.compare.answers
     whole = compared(summary, plan.problem, path.end.state, answers)
     folder.write_summary(finite(summary))
@@ -74,7 +77,18 @@ def _clock(order: float, several: bool) -> str:
 
 
 def _account(summary: Mapping[str, Any], folder: Path) -> str:
-    rows = [("saddle", "escape rate", "loss", "active", "leave", "growth", "KKT residual")]
+    rows = [
+        (
+            "saddle",
+            "escape rate",
+            "loss",
+            "active",
+            "leave",
+            "growth",
+            "KKT residual",
+            "ball",
+        )
+    ]
     rows += [
         (
             str(saddle["index"]),
@@ -84,11 +98,13 @@ def _account(summary: Mapping[str, Any], folder: Path) -> str:
             str(len(saddle["leaving_blocks"])),
             shown(saddle["escape_growth"]),
             shown(saddle["kkt_residual"]),
+            shown((saddle["neighbourhood"] or {}).get("radius")),
         )
         for saddle in summary["saddles"]
     ]
     orders = sorted({saddle["escape_order"] for saddle in summary["saddles"]})
     lines = [*(_clock(order, len(orders) > 1) for order in orders), *aligned(rows)]
+    lines.append("  ball: the radius, in units of |w_n|, in which <w - w_n, grad L> >= 0 was found")
     for tie in summary["ties"]:
         lines.append(f"  saddle {tie['saddle']}: {len(tie['blocks'])} KKT points leave at a time")
     lines += [f"  {note}" for note in summary["notes"]]

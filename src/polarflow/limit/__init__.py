@@ -1,5 +1,7 @@
 """The flow in the limit of vanishing initialisation: its path from saddle to saddle."""
 
+from ._assumption import Neighbourhood as Neighbourhood
+from ._assumption import neighbourhood as neighbourhood
 from ._path import saddle_path as saddle_path
 from ._pursuit import PursuitStep as PursuitStep
 from ._pursuit import pursue as pursue

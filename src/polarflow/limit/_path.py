@@ -111,13 +111,16 @@ class _Walk:
                                                                  self.problem.data.y)))  # fmt: skip
         rate = largest_rate(self.problem, rest.residual)
         if small.any() and float(np.linalg.norm(rest.residual)) > 1e-9 * labels:
-            aligned = align(self.problem, self.direction[small], rest.residual, self.rtol)
-            self.direction[small] = aligned.direction
-            self.offset[small] += aligned.offset
-            rates[small] = np.where(np.abs(aligned.growth) > _STILL * rate, aligned.growth, 0.0)
+            first, member = _alike(self.direction[small])
+            start = self.direction[small][first]
+            aligned = align(self.problem, start, rest.residual, self.rtol)
+            self.direction[small] = aligned.direction[member]
+            self.offset[small] += aligned.offset[member]
+            found = aligned.growth[member]
+            rates[small] = np.where(np.abs(found) > _STILL * rate, found, 0.0)
             living = rates[small] != 0.0
             if living.any():
-                kkt = float(aligned.kkt[living].max() / np.abs(aligned.growth[living]).max())
+                kkt = float(aligned.kkt[member][living].max() / np.abs(found[living]).max())
         grows = rates > 0.0
         wait = np.full(len(small), np.inf)
         wait[grows] = -self.exponent[grows] / rates[grows]
@@ -173,7 +176,7 @@ class _Walk:
             subproblem(problem, start, large),
             Stop(grad_norm=wanted, time=1e7 / rate, log_loss=-200.0),
             self.rtol,
-            points=400,
+            points=40,
         )
         end = alone.final.state(0)
         if alone.stop_reason != "grad_norm" and alone.status != "at_rest":

@@ -135,7 +135,14 @@ class Blocks:
 
     def predict(self, log_norm: ndarray, unit: ndarray) -> ndarray:
         """The network's values at the examples."""
-        return self.network.predict(self.join(log_norm, unit), self.problem.data.x)
+        x = self.problem.data.x
+        total = np.zeros((len(x), self.network.outputs))
+        for group, slot in zip(self.groups, self.slots, strict=True):
+            value = _compiled(group.apply)[4](unit[slot, : group.size], _constants(group), x)
+            with np.errstate(under="ignore", over="ignore"):
+                share = np.exp(self.order[slot] * log_norm[slot])
+            total += np.einsum("j,jnc->nc", share, np.asarray(value))
+        return total[:, 0] if self.network.outputs == 1 else total
 
     def second_order(
         self, weights: ndarray, chosen: ndarray, residual: ndarray
@@ -147,7 +154,7 @@ class Blocks:
         hessian: list[ndarray] = []
         for group, slot in zip(self.groups, self.slots, strict=True):
             index = chosen[(chosen >= slot.start) & (chosen < slot.stop)]
-            _, one, two, three = _compiled(group.apply)
+            _, one, two, three, _ = _compiled(group.apply)
             constants = _constants(group)
             for j in index:
                 w, c = weights[j, : group.size], constants[j - slot.start]
@@ -197,8 +204,8 @@ def _bends(pieces: Callable[[Any, Any, Any, Any], tuple[Any, Any]], sides: int) 
 
 
 @lru_cache(maxsize=16)
-def _compiled(apply: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any, Any, Any]:
-    """N with its gradient for many blocks; for one, H's Jacobian, N's gradient and Hessian."""
+def _compiled(apply: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any, Any, Any, Any]:
+    """N with its gradient; for one block H's Jacobian, N's gradient and Hessian; H of many."""
     jax = jax64()
 
     def value(w: Any, constant: Any, x: Any, z: Any) -> Any:
@@ -209,4 +216,5 @@ def _compiled(apply: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any, Any, Any
         jax.jit(jax.jacfwd(apply)),
         jax.jit(jax.grad(value)),
         jax.jit(jax.hessian(value)),
+        jax.jit(jax.vmap(apply, (0, 0, None))),
     )
