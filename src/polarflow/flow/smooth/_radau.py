@@ -95,6 +95,16 @@ class RadauSession:
         motion, _, z = self.field.at_stage(np.append(self.x, self.u), self.clock, self._side)
         return np.asarray(motion), np.asarray(z)
 
+    def _first_slope(self, y: ndarray) -> ndarray:
+        """dx/ds at the start of a step that begins at a bend.
+
+        ln p there is that of the step's own polynomial. What the step before ended with would do
+        for x, but not for the force, which it moves by more than all that is estimated.
+        """
+        self.evaluations += 1
+        u = interpolation(self.method.node, np.zeros(1))[0] @ y[:, self.field.size :]
+        return np.asarray(self.field.at_stage(np.append(self.x, u), self.clock, self._side)[0])
+
     def step(self) -> Step:
         """One accepted step."""
         for _ in range(200):
@@ -116,9 +126,8 @@ class RadauSession:
         x, size = y[:, : self.field.size], self.field.size
         slope = method.slope @ (x - self.x) / length
         start = method.coefficient[0] @ slope
-        if self._slope is None:
-            self._slope = self._here()[0]
-        error = method.between * length * float(np.abs(start - self._slope).max(initial=0.0))
+        known = self._slope if self._slope is not None else self._first_slope(y)
+        error = method.between * length * float(np.abs(start - known).max(initial=0.0))
         grow = 0.9 * (self.tolerance / max(error, 1e-300)) ** (1.0 / (STAGES + 1))
         if not error <= self.tolerance:
             self.length = length * max(0.1, min(grow, 0.9))
