@@ -45,7 +45,8 @@ def news(progress: "Progress") -> str:
     loss = f"loss = {progress.loss:.3e}"
     if progress.loss == 0.0 and isfinite(progress.log_loss):
         loss = f"ln loss = {progress.log_loss:.4g}"
-    return f"ln t = {progress.log_time:8.3f}   {loss}   {saddle}"
+    again = "   again, at half the tolerance" if progress.checking else ""
+    return f"ln t = {progress.log_time:8.3f}   {loss}   {saddle}{again}"
 
 
 class _Silence:

@@ -22,12 +22,23 @@ def account(summary: Mapping[str, Any], folder: Path, more: Sequence[str] = ()) 
     if summary.get("message"):
         lines.insert(1, f"  {summary['message']}")
     lines += [f"  {note}" for note in summary.get("notes", ())]
+    lines += _estimate(summary.get("error_estimate"))
     if summary["saddles"]:
         lines += ["", *_table(summary["saddles"])]
     if more:
         lines += ["", *more]
     lines += ["", f"  {folder}: report.html, figures/, summary.json, trajectory.zarr"]
     return "\n".join(lines)
+
+
+def _estimate(estimate: Mapping[str, Any] | None) -> list[str]:
+    """What is said of the flow's error."""
+    if estimate is None:
+        return []
+    return [
+        f"  error, from the flow at half the tolerance: loss {shown(estimate['loss'])}, "
+        f"weights {shown(estimate['weights'])} (relative)"
+    ]
 
 
 def unknown(verb: str, name: str, known: Sequence[str]) -> str:

@@ -134,6 +134,7 @@ def follow(
         record_times=times,
         points=points,
         progress=progress,
+        check=False,
         **options,
     )
     return finished(solution)

@@ -32,7 +32,7 @@ class Progress:
     """Where a run is: for progress bars.
 
     `saddles` counts those met, the present one included; `fraction` is None where no time ends
-    the run.
+    the run. `checking` says that the flow is followed a second time, to estimate its error.
     """
 
     time: float
@@ -41,6 +41,7 @@ class Progress:
     log_loss: float
     saddles: int
     fraction: float | None
+    checking: bool = False
 
 
 def _compressed(log_loss: float) -> float:
@@ -58,8 +59,10 @@ class _Run:
         requests: Iterable[Moment],
         points: int,
         progress: Callable[[Progress], None] | None,
+        most_evaluations: float,
     ) -> None:
         self.record = record
+        self.most_evaluations = most_evaluations
         self.engine = record.engine
         self.wanted = sorted(set(requests), key=lambda moment: moment.log_time)
         self.progress = progress
@@ -179,6 +182,8 @@ class _Run:
     def step(self) -> None:
         """One window."""
         record, engine = self.record, self.engine
+        if engine.evaluations > self.most_evaluations:
+            return self.halt("limit", "The field evaluations that were allowed are used up.")
         start = record.snapshots[-1]
         target = min([*self.wanted[:1], self.end], key=lambda moment: moment.log_time)
         if self.at_rest(start) or target.log_time < _DAWN:
@@ -329,8 +334,11 @@ def integrate(
     requests: Iterable[Moment] = (),
     points: int = 400,
     progress: Callable[[Progress], None] | None = None,
+    most_evaluations: float = np.inf,
 ) -> FlowRecord:
     """Follow a flow from its initial state until a stop is reached.
+
+    After so many field evaluations it ends with the status `"limit"`.
 
     Nothing recorded is lost: an interrupt, or an engine that halts, ends the run with a status
     that says so.
@@ -342,9 +350,8 @@ def integrate(
     limits = threadpool_limits(limits=1)
     run: _Run | None = None
     try:
-        run = _Run(
-            record, snapshot(engine, engine.initial(), count=True), requests, points, progress
-        )
+        first = snapshot(engine, engine.initial(), count=True)
+        run = _Run(record, first, requests, points, progress, most_evaluations)
         run.run()
     except KeyboardInterrupt:
         if run is None:

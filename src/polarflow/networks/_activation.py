@@ -1,6 +1,6 @@
 """Homogeneous activations."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import PolarflowError
@@ -21,13 +21,11 @@ class Activation:
     - `power`: at least 1; a whole number for `leaky_relu` and `polynomial`; 1 for `linear` and
       `relu`.
     - `slope`: in [0, 1), for `leaky_relu` only.
-    - `smoothing`: round off a kink over this width: max(z, 0) becomes (z + sqrt(z^2 + width^2))/2.
     """
 
     name: Name = "relu"
     power: float = 1.0
     slope: float = 0.0
-    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
@@ -69,16 +67,15 @@ class Activation:
         """The polynomial of a side, 1 where z > 0 is meant and 0 elsewhere, whatever z is."""
         return (side + (1.0 - side) * self.slope ** int(self.power)) * z ** int(self.power)
 
-    def smoothed(self, width: float) -> "Activation":
-        """The same with its kink, if it has one, rounded off over a width."""
-        return replace(self, smoothing=width) if self.kinks else self
+    def __call__(self, z: Any, width: Any = None) -> Any:
+        """The function, written with JAX; its derivative at a kink is that of the negative side.
 
-    def __call__(self, z: Any) -> Any:
-        """The function, written with JAX; its derivative at a kink is that of the negative side."""
+        With a width kinks are rounded off over it: max(z, 0) becomes (z + sqrt(z^2 + width^2))/2.
+        """
         import jax.numpy as jnp
 
-        if self.smoothing and self.kinks:
-            bend = 0.5 * (z + jnp.sqrt(z * z + self.smoothing**2))
+        if width is not None and self.kinks:
+            bend = 0.5 * (z + jnp.sqrt(z * z + width**2))
             return self.slope * z + (1.0 - self.slope) * bend
         if self.name == "leaky_relu":
             z = jnp.where(z > 0.0, z, self.slope * z)

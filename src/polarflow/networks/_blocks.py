@@ -33,6 +33,8 @@ class Group:
       constants `(q,)` and inputs `(n, d)`, shape `(n, C)`, written with JAX.
     - `constants`: what distinguishes the blocks besides weights, shape `(rows, q)`.
     - `kinks`: whether the gradient of H_j jumps (deep ReLU, max-pooling).
+    - `rounds`: whether `apply` takes a width as a fourth argument, over which it rounds off kinks
+      of activations. What is rounded off is homogeneous no more.
     - `layered`: whether a block's matrices may hold parts of very different size, which its norm
       and direction don't keep apart.
     - `layers`: the number of weights of each trained layer, in the order of a block's weights, and
@@ -48,9 +50,10 @@ class Group:
     rows: int
     size: int
     order: float | None
-    apply: Callable[[Any, Any, Any], Any]
+    apply: Callable[..., Any]
     constants: ndarray = field(default_factory=lambda: np.zeros((1, 0)))
     kinks: bool = False
+    rounds: bool = False
     layered: bool = False
     layers: tuple[tuple[int, float], ...] = ()
     pieces: Callable[[Any, Any, Any, Any], tuple[Any, Any]] | None = None
@@ -71,14 +74,6 @@ class Network(ABC):
     @abstractmethod
     def groups(self, dimension: int) -> tuple[Group, ...]:
         """The blocks on inputs of length d (bias included), grouped by shape."""
-
-    def smoothed(self, width: float) -> "Network":
-        """The same with kinks of activations rounded off over a width, where that can be done.
-
-        A smoothed network is homogeneous only where its weights are unit vectors, which is where
-        the engine evaluates it.
-        """
-        return self
 
     def shape(self, dimension: int) -> tuple[int, int]:
         """The shape (m, p) of the directions of a state; short blocks are padded by zeros."""

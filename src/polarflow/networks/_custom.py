@@ -57,7 +57,7 @@ class Custom(Network):
         size = sum(int(np.prod(shape, dtype=int)) for _, shape in self.shapes)
         apply = _Flat(self.function, self.shapes, self.outputs)
         found = self.homogeneity
-        return (Group(1, size, found.order, apply, np.zeros((1, 0)), found.kinks, True),)
+        return (Group(1, size, found.order, apply, np.zeros((1, 0)), found.kinks, layered=True),)
 
     def weights(self, state: BlockState) -> dict[str, ndarray]:
         """The weights of a state by name."""

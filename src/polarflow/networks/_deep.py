@@ -1,7 +1,7 @@
 """Deep networks: one block, whose order counts the trained layers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -48,8 +48,8 @@ class _Chain:
     frozen: tuple[int, ...]
     activations: tuple[Activation, ...]
 
-    def __call__(self, weights: Any, constant: Any, x: Any) -> Any:
-        return self._follow(weights, constant, x, lambda i, z: self.activations[i](z))
+    def __call__(self, weights: Any, constant: Any, x: Any, width: Any = None) -> Any:
+        return self._follow(weights, constant, x, lambda i, z: self.activations[i](z, width))
 
     def pieces(self, weights: Any, constant: Any, x: Any, side: Any) -> tuple[Any, Any]:
         """The same with the activations' polynomials of given sides, layer by layer."""
@@ -123,9 +123,6 @@ class Deep(Network):
             raise PolarflowError('network.readout = "ones" has a single output.')
         check_frozen(tuple(self.frozen), self.layers)
 
-    def smoothed(self, width: float) -> "Deep":
-        return replace(self, activations=tuple(a.smoothed(width) for a in self.activations))
-
     @property
     def layers(self) -> int:
         """The number of layers with weights."""
@@ -162,7 +159,7 @@ class Deep(Network):
         bent = zip(self.widths, self.activations, strict=True)
         bends = sum(width for width, activation in bent if activation.pieces)
         return (
-            Group(1, size, self.order, apply, constant[None, :], kinks, True, trained,
+            Group(1, size, self.order, apply, constant[None, :], kinks, True, True, trained,
                   apply.pieces, bends),
         )  # fmt: skip
 
@@ -198,7 +195,7 @@ class _Images:
     matrices: tuple[tuple[int, int], ...]
     activation: Activation
 
-    def __call__(self, weights: Any, constant: Any, x: Any) -> Any:
+    def __call__(self, weights: Any, constant: Any, x: Any, width: Any = None) -> Any:
         import jax
         import jax.numpy as jnp
 
@@ -208,7 +205,7 @@ class _Images:
             h = jax.lax.conv_general_dilated(
                 h, kernel, (1, 1), "VALID", dimension_numbers=("NCHW", "OIHW", "NCHW")
             )
-            h = self.activation(h)
+            h = self.activation(h, width)
             if self.pool > 1:
                 n, c, rows, columns = h.shape
                 rows, columns = rows // self.pool, columns // self.pool
@@ -219,7 +216,7 @@ class _Images:
         for i, matrix in enumerate(parts[len(self.kernels) :]):
             h = h @ matrix.T
             if i + 1 < len(self.matrices):
-                h = self.activation(h)
+                h = self.activation(h, width)
         return h
 
 
@@ -250,9 +247,6 @@ class Convolutional(Network):
     outputs: int = 1
     kind: ClassVar[str] = "convolutional"
 
-    def smoothed(self, width: float) -> "Convolutional":
-        return replace(self, activation=self.activation.smoothed(width))
-
     def groups(self, dimension: int) -> tuple[Group, ...]:
         channels, rows, columns = self.image
         if channels * rows * columns != dimension:
@@ -280,7 +274,7 @@ class Convolutional(Network):
         kinks = self.activation.kinks or self.pool > 1
         layers = tuple(zip(sizes, orders, strict=True))
         none = np.zeros((1, 0))
-        return (Group(1, sum(sizes), sum(orders), apply, none, kinks, True, layers),)
+        return (Group(1, sum(sizes), sum(orders), apply, none, kinks, True, True, layers),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,9 +296,6 @@ class Parallel(Network):
     @property
     def outputs(self) -> int:
         return self.networks[0].outputs
-
-    def smoothed(self, width: float) -> "Parallel":
-        return Parallel(tuple(network.smoothed(width) for network in self.networks))
 
     def groups(self, dimension: int) -> tuple[Group, ...]:
         return tuple(group for network in self.networks for group in network.groups(dimension))

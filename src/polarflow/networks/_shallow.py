@@ -1,7 +1,7 @@
 """Networks whose blocks are single units: squared ReLU, diagonal, smooth two-layer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -162,9 +162,9 @@ class _Neuron:
     activation: Activation
     outputs: int
 
-    def __call__(self, weights: Any, constant: Any, x: Any) -> Any:
+    def __call__(self, weights: Any, constant: Any, x: Any, width: Any = None) -> Any:
         a, w = weights[: self.outputs], weights[self.outputs :]
-        return self.activation(x @ w)[:, None] * a
+        return self.activation(x @ w, width)[:, None] * a
 
     def pieces(self, weights: Any, constant: Any, x: Any, side: Any) -> tuple[Any, Any]:
         """The same with the activation's polynomials of given sides."""
@@ -189,9 +189,6 @@ class SmoothTwoLayer(Network):
     def __post_init__(self) -> None:
         _check_width(self.width)
 
-    def smoothed(self, width: float) -> "SmoothTwoLayer":
-        return replace(self, activation=self.activation.smoothed(width))
-
     def groups(self, dimension: int) -> tuple[Group, ...]:
         apply = _Neuron(self.activation, self.outputs)
         order = 1.0 + self.activation.power
@@ -201,6 +198,6 @@ class SmoothTwoLayer(Network):
         kinks = self.activation.kinks
         bends = int(self.activation.pieces)
         return (
-            Group(self.width, size, order, apply, none, kinks, layers=layers,
+            Group(self.width, size, order, apply, none, kinks, True, layers=layers,
                   pieces=apply.pieces, bends=bends),
         )  # fmt: skip

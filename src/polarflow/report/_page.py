@@ -14,7 +14,10 @@ from ._words import (
     ANSWERS,
     COLUMNS,
     COMPARED,
+    ESTIMATE,
+    ESTIMATED,
     LATE,
+    PARTIAL,
     SOURCES,
     account,
     definitions,
@@ -69,9 +72,11 @@ $saddles
 </section>
 $late
 $comparison
+$estimate
 <section>
 <h2>What was run</h2>
 <div class="scroll"><table class="facts">$facts</table></div>
+$notes
 $spec
 </section>
 <section>
@@ -128,10 +133,12 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
         norms_note=_norms_note(drawn["norms"]),
         late=_late(summary.get("late") or {}),
         comparison=_comparison(summary.get("comparison") or []),
+        estimate=_estimate(summary.get("error_estimate") or {}),
         facts="".join(
             f'<tr><th scope="row">{name}</th><td>{text}</td></tr>'
             for name, text in facts(dataset, summary)
         ),
+        notes=_notes(summary.get("notes") or ()),
         spec=_spec(summary.get("spec")),
         definitions="".join(
             f"<dt>{name}</dt><dd>{text}</dd>" for name, text in definitions(dataset)
@@ -323,6 +330,27 @@ def _compared(key: str, entry: Mapping[str, Any]) -> str:
     if key in ("loss", "angle", "angle_at_inputs"):
         return number(value, 3)
     return number(value, 6 if key in ("value", "flow") else 4)
+
+
+def _estimate(estimate: Mapping[str, Any]) -> str:
+    if not estimate:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td>{number(estimate.get(key), 2)}</td>'
+        f"<td>{text}</td></tr>"
+        for key, name, text in ESTIMATE
+    )
+    ending = "" if estimate.get("complete", True) else f" {PARTIAL}"
+    return f"""<section>
+<h2>How far it is off</h2>
+<p class="note">{ESTIMATED}{ending}</p>
+<div class="scroll"><table class="facts">{rows}</table></div>
+</section>"""
+
+
+def _notes(notes: Iterable[str]) -> str:
+    texts = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
+    return f'<p class="note">To be known</p><ul class="note">{texts}</ul>' if texts else ""
 
 
 def _spec(spec: Any) -> str:

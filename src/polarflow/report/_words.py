@@ -114,6 +114,21 @@ COMPARED = (
     ("loss", "loss", "of the answer"),
 )
 
+ESTIMATED = (
+    "The network’s kinks are not located, or a check was asked for: the flow was followed a second "
+    "time, at half the tolerance. Shown is twice the difference, which is the error where that is "
+    "proportional to the tolerance."
+)
+PARTIAL = "The second did not come to the same end; what it reached is compared."
+
+ESTIMATE = (
+    ("loss", "loss", "relative to itself, the largest along the run"),
+    ("weights", "weights", "relative to their norm, the largest along the run at equal times"),
+    ("final_log_time", "ln <i>t</i> at the end", "each flow at its own end"),
+    ("final_direction", "direction at the end", "of <i>w</i>/|<i>w</i>|"),
+    ("saddle_log_times", "ln <i>t</i> at saddles", "of entering and leaving, the largest"),
+)
+
 DEFINITIONS = (
     (
         "Gradient flow",

@@ -1,5 +1,6 @@
 """Following a gradient flow, and the solution that it leaves."""
 
+from ._check import ErrorEstimate as ErrorEstimate
 from ._gradient_flow import gradient_flow as gradient_flow
 from ._solution import Events as Events
 from ._solution import Solution as Solution

@@ -12,6 +12,7 @@ from numpy import ndarray
 from ..flow import FlowRecord, Moment, Problem, Trajectory
 from ..margins import Late
 from ..saddles import Saddle
+from ._check import ErrorEstimate
 
 if TYPE_CHECKING:
     import xarray
@@ -65,6 +66,7 @@ class Solution:
     - `saddles`: the saddles visited, in order.
     - `late`: margins and alignment along the trajectory, for losses of classification.
     - `events`, `work`: counts.
+    - `error_estimate`: from the flow at half the tolerance; None where that wasn't followed.
     - `balancedness_drift`: for two-layer (leaky) ReLU networks the largest relative change of
       |a|^2 - |w|^2 in one step, before the balance is restored exactly. For others that are
       homogeneous in each layer, of order k_i in layer i, how far b_i = |W_i|^2/k_i -
@@ -87,6 +89,7 @@ class Solution:
     late: Late | None
     events: Events
     work: Work
+    error_estimate: ErrorEstimate | None
     balancedness_drift: float | None
     inputs: Float[ndarray, "q d"]
     _record: FlowRecord
@@ -144,6 +147,7 @@ class Solution:
             "recorded": entries,
             "saddles": [_of_saddle(s) for s in self.saddles],
             **late,
+            "error_estimate": None if self.error_estimate is None else _plain(self.error_estimate),
             "conserved": {"balancedness_drift": _number(self.balancedness_drift)},
             "events": asdict(self.events),
             "work": asdict(self.work),
@@ -182,6 +186,10 @@ def _number(value: Any) -> Any:
         return value
     value = float(value)
     return value if isfinite(value) else None
+
+
+def _plain(estimate: ErrorEstimate) -> dict[str, Any]:
+    return {key: _number(value) for key, value in asdict(estimate).items()}
 
 
 def _of_saddle(saddle: Saddle) -> dict[str, Any]:

@@ -122,6 +122,15 @@ class FlowSection(Section):
             "or end the run."
         ),
     )
+    check: bool | None = Field(
+        None,
+        description=(
+            "Follow the flow a second time, at half the tolerance, and tell in error_estimate how "
+            "far the first is off; unless given, where a network has kinks that are not located "
+            "(deep ReLU, max-pooling)."
+        ),
+        examples=[False],
+    )
     time: Positive | None = Field(None, description="Stop at this time.", examples=[15.0])
     log_time: Number | None = Field(
         None, description="Stop at this natural logarithm of the time.", examples=[2.7]

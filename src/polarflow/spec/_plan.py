@@ -57,6 +57,7 @@ class Plan:
             points=self.spec.record.points,
             inputs=self.inputs,
             progress=progress,
+            check=self.spec.flow.check,
         )
 
 

@@ -31,8 +31,12 @@ _EXPLICIT = 0.02
 _BENT, _FEW_BENDS = 0.85, 0.4
 #: The largest system whose steps are found by collocation.
 COLLOCATED = 400
-#: Kinks of activations are rounded off over this part of the tolerance, for unit weights.
-_SMOOTHING = 0.1
+#: Kinks of activations are rounded off over this part of the tolerance, for unit weights. Where
+#: the flow slides along one, its place in the rounding tells how far it is on: steps must know
+#: that place far better than the width.
+_SMOOTHING, _SHARE_OF_KINKS = 0.1, 1e-4
+#: The least width, and the least tolerance of a step with kinks.
+_LEAST_SMOOTHING, _LEAST = 3e-12, 3e-14
 #: So many steps in a row that together advance the clock by less than this over the largest
 #: speed: the flow slides along a kink that is not rounded off.
 _STUCK_STEPS, _STUCK = 2000, 1e-4
@@ -72,10 +76,12 @@ class SmoothEngine:
 
     def __init__(self, problem: Problem, rtol: float) -> None:
         self.problem, self.rtol = problem, rtol
-        self.field = Field(problem, _SMOOTHING * rtol)
+        self.width = max(_SMOOTHING * rtol, _LEAST_SMOOTHING)
+        self.field = Field(problem, self.width)
         self.session: Sessions | None = None
         #: Small systems without kinks go by steps of high order.
         self.kinks = any(group.kinks for group in self.field.groups)
+        self.tolerance = max(_SHARE_OF_KINKS * rtol, _LEAST) if self.kinks else _SHARE * rtol
         self.collocated = not self.kinks and self.field.size <= COLLOCATED
         self.steps_in_window = 1 if self.collocated else _SHORT_STEPS if self.kinks else _STEPS
         self.steps: list[Step] = []
@@ -128,7 +134,7 @@ class SmoothEngine:
         if self.kinks:
             notes.append(
                 "Kinks are not located: those of activations are rounded off over "
-                f"{_SMOOTHING * self.rtol:.1g} times the size of the weights, tied maxima share "
+                f"{self.width:.1g} times the size of the weights, tied maxima share "
                 "their derivative."
             )
         return {
@@ -286,8 +292,8 @@ class SmoothEngine:
                 self.field, y, clock, _EXPLICIT * self.rtol, self.field.size <= COLLOCATED
             )
         if self.collocated:
-            return RadauSession(self.field, y, clock, _SHARE * self.rtol)
-        return Session(self.field, y, clock, late, _SHARE * self.rtol)
+            return RadauSession(self.field, y, clock, self.tolerance)
+        return Session(self.field, y, clock, late, self.tolerance)
 
     def _explicit(self, look: Look) -> bool:
         """Whether steps are explicit.

@@ -13,6 +13,7 @@ weights in it. A block that is not homogeneous keeps its weights as they are.
 Source: Kumar & Haupt (2024), equations for the norm and direction; Lyu & Li (2020) for the margins.
 """
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ import numpy as np
 from numpy import ndarray
 
 from ...networks import BlockState, Network
-from ...networks._blocks import Part, part_of
+from ...networks._blocks import Group, Part, part_of
 from ...networks._evaluate import jax64, outputs_of
 from .._logs import log_sum
 from .._problem import Problem
@@ -35,6 +36,21 @@ from ._residual import Residual
 _CAP = 30.0
 #: So many vectors are looked at together, for ln R alone and for all that is measured.
 _CHUNK, _FEW = 64, 8
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """A block with kinks rounded off over a width, the last of its constants."""
+
+    apply: Callable[..., Any]
+
+    def __call__(self, weights: Any, own: Any, x: Any) -> Any:
+        return self.apply(weights, own[:-1], x, own[-1])
+
+
+def _rounded(group: Group, width: float) -> Group:
+    constants = np.column_stack([group.constants, np.full(len(group.constants), width)])
+    return replace(group, apply=_Rounded(group.apply), constants=constants)
 
 
 @dataclass(frozen=True)
@@ -55,9 +71,12 @@ class Field:
 
     def __init__(self, problem: Problem, smoothing: float = 0.0) -> None:
         assert isinstance(problem.network, Network)
-        self.problem, self.network = problem, problem.network.smoothed(smoothing)
+        self.problem, self.network = problem, problem.network
         x, dimension = problem.data.x, problem.data.dimension
-        self.groups = self.network.groups(dimension)
+        self.groups = tuple(
+            _rounded(group, smoothing) if smoothing and group.kinks and group.rounds else group
+            for group in self.network.groups(dimension)
+        )
         self.residual = Residual(problem.loss, problem.data.y, self.network.outputs)
         self.x = x
         self.slots: list[Slot] = []

@@ -68,7 +68,7 @@ class Residual:
             top = jnp.max(log_q)
             return self._polar(jnp.exp(log_q - top), top)
         label = jnp.asarray(self.label)
-        residual = label - h if self.loss.kind == "square" else label + 0.0 * h
+        residual = label - h if self.loss.kind == "square" else label
         return self._norm(residual, 0.0)
 
     def carried(self, log_p: Any, log_sum: Any) -> tuple[Any, Any]:
