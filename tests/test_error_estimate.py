@@ -103,7 +103,6 @@ def test_an_interrupt_of_the_second_run_keeps_the_first() -> None:
 def test_evaluations_may_be_limited() -> None:
     problem = deep_relu(1)
     engine = engine_for(problem, 1e-5, "off")
-    engine.prepare()  # type: ignore[attr-defined]
     record = integrate(engine, problem, pf.Stop(time=20.0), most_evaluations=200.0)
     assert record.status == "limit" and 0.0 < record.snapshots[-1].time < 20.0
     assert 200.0 < engine.evaluations < 1000.0

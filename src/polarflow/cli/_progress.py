@@ -46,6 +46,7 @@ def news(progress: "Progress") -> str:
     if progress.loss == 0.0 and isfinite(progress.log_loss):
         loss = f"ln loss = {progress.log_loss:.4g}"
     again = "   again, at half the tolerance" if progress.checking else ""
+    again += "   again, with more digits" if progress.replaying else ""
     return f"ln t = {progress.log_time:8.3f}   {loss}   {saddle}{again}"
 
 

@@ -5,11 +5,11 @@ saddles, and counts. An engine knows one kind of network, and how to advance its
 that may leave the range of floats are natural logarithms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy import ndarray
@@ -150,6 +150,14 @@ class Engine(Protocol[S]):
         `crossings`, `slides`, `branchings`; `balancedness_drift`; `jacobian_products`; `notes`, a
         list of sentences about what the result doesn't say.
         """
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """An engine that may follow its way again before it can go on, and tells where it is."""
+
+    #: Called with ln t and ln loss on such a way, if anybody wants to know.
+    pulse: Callable[[float, float], None] | None
 
 
 def polar_distance(before: BlockState, after: BlockState) -> float:

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from ..losses import MarginLoss
 from ..networks import Network, TwoLayer
-from ._engine import Engine, Halt, Window
+from ._engine import Engine, Halt, Replaying, Window
 from ._path import PathMeter
 from ._problem import Problem
 from ._record import AT_REST, FlowRecord
@@ -32,7 +32,8 @@ class Progress:
     """Where a run is: for progress bars.
 
     `saddles` counts those met, the present one included; `fraction` is None where no time ends
-    the run. `checking` says that the flow is followed a second time, to estimate its error.
+    the run. `checking` says that the flow is followed a second time, to estimate its error,
+    `replaying` that the way so far is followed again with more digits.
     """
 
     time: float
@@ -42,6 +43,7 @@ class Progress:
     saddles: int
     fraction: float | None
     checking: bool = False
+    replaying: bool = False
 
 
 def _compressed(log_loss: float) -> float:
@@ -91,6 +93,8 @@ class _Run:
             first = replace(first, path_length=0.0)
         record.snapshots.append(first)
         self.visits.start(first)
+        if isinstance(self.engine, Replaying):
+            self.engine.pulse = self.replay
 
     def below_loss(self, at: Snapshot) -> float:
         """Negative once the wanted loss is reached."""
@@ -300,6 +304,17 @@ class _Run:
         self.progress(
             Progress(at.time, at.log_time, at.loss, at.log_loss, self.visits.count, fraction)
         )
+
+    def replay(self, log_time: float, log_loss: float) -> None:
+        """Tell where an engine is that follows its way again."""
+        now = perf_counter()
+        if self.progress is None or now - self.reported < 0.05:
+            return
+        self.reported = now
+        with np.errstate(over="ignore", under="ignore"):
+            time, loss = float(np.exp(log_time)), float(np.exp(log_loss))
+        news = Progress(time, log_time, loss, log_loss, self.visits.count, None, replaying=True)
+        self.progress(news)
 
     def close(self) -> None:
         """End the visits; a run that ends at rest ends in one."""

@@ -1,6 +1,6 @@
 """The smooth engine: any network of homogeneous blocks, in three logs, stepped by CVODE."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,6 +88,7 @@ class SmoothEngine:
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
         self.small = SmallParts(self)
+        self.pulse: Callable[[float, float], None] | None = None
         self.balance = Balance(self.field, self.field.vector(problem.initial))
 
     @property

@@ -180,6 +180,7 @@ class SmallParts:
         try:
             for _ in range(_MOST):
                 step = session.step()
+                self._tell(step)
                 if session.speed > slow:
                     continue
                 there = engine.look(self.state(step.new, look.state.log_time, step.end, session))
@@ -192,6 +193,16 @@ class SmallParts:
         engine.evaluations += session.take_count()
         self.session, self._steps = session, []
         return self.advance(there.state)
+
+    def _tell(self, step: "DigitStep") -> None:
+        """Say where the way with many digits is."""
+        if self.engine.pulse is None:
+            return
+        assert self.digits is not None
+        there = self.engine.look(
+            SmoothState(self.digits.log_time(step.new), self.digits.vector(step.new), False)
+        )
+        self.engine.pulse(there.state.log_time, self._log_loss(there))
 
     @property
     def _share(self) -> float:
