@@ -347,6 +347,28 @@ def test_a_loss_that_can_not_be_reached_is_told(loss):
     assert (flow.status, flow.stop_reason) == ("ok", "log_loss")
 
 
+def test_a_time_after_rest_is_reached_and_what_is_not_followed_is_told():
+    """Two contradictory examples come to rest, a third is fitted for ever: its margin is ln t."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((5, 2)), np.array([1.0, -1.0, 1.0, -1.0, -1.0])
+    network = SquaredRelu(10)
+    initial = gaussian(network, 2, log10_scale=-1, seed=2)
+    problem = pf.problem(pf.Data(x, y), network, initial, loss=Logistic("sum"))
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=1e30))
+    assert flow.status == "ok" and flow.work.field_evaluations < 3000 and not flow.notes
+    assert flow.final.log_grad_norm[0] < -33.0
+
+    x, y = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([1.0, -1.0, 1.0])
+    initial = gaussian(SquaredRelu(4), 2, log10_scale=-1, seed=2)
+    problem = pf.problem(pf.Data(x, y), SquaredRelu(4), initial, loss=Exponential("sum"))
+    times = np.array([1e6, 1e9, 1e30])
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=1e30), record_times=times)
+    assert flow.status == "ok" and any("below rounding" in note for note in flow.notes)
+    # One active unit u: h' = 4 h e^-h, so that ln t is h - ln(4 h) and a smaller term.
+    h = flow.recorded.prediction[:2, 2]
+    assert h - np.log(4.0 * h) == pytest.approx(np.log(times[:2]), abs=0.2)
+
+
 SPEC = """
 [data]
 x = [[1.0, 0.2], [0.3, -1.0], [-0.5, 0.8], [-1.0, -0.4], [0.6, 0.6]]

@@ -45,6 +45,10 @@ _LATE = 3.0
 #: A block is at rest, and the clock leaves it out, if it moves by less than this in the time in
 #: which a block of its size could turn, and others move as slowly.
 _REST = 1e-3
+#: A block that is smaller than the largest by e^-_LOST, in what it adds to the output, is not felt.
+_LOST = 100.0
+#: An example of this margin pulls by less than can be told beside one that can't be fitted.
+_FITTED = 25.0
 #: The clock passes to other blocks once the fastest moves slower than this in it.
 _SLOW = 1e-2
 #: What remains of a finite time is lost in rounding below this share of it.
@@ -88,6 +92,7 @@ class SmoothEngine:
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
         self.small = SmallParts(self)
+        self.notes: list[str] = []
         self.pulse: Callable[[float, float], None] | None = None
         self.balance = Balance(self.field, self.field.vector(problem.initial))
 
@@ -131,7 +136,7 @@ class SmoothEngine:
         self.session, self.steps, self._ends = None, [], []
 
     def counts(self) -> dict[str, Any]:
-        notes = list(dict.fromkeys(self.small.notes))
+        notes = list(dict.fromkeys([*self.small.notes, *self.notes]))
         if self.kinks:
             notes.append(
                 "Kinks are not located: those of activations are rounded off over "
@@ -182,7 +187,7 @@ class SmoothEngine:
         window = self.small.take_over(look)
         if window is not None:
             return window
-        if not look.log_force.max(initial=-np.inf) > np.log(self._noise(look)):
+        if not self._moves(look):
             return SmoothWindow(self.field, state, ())
         start = self._ready(look)
         session = start.session
@@ -257,6 +262,29 @@ class SmoothEngine:
                     "max-pooling or of a user's own model, which this engine doesn't locate.",
                 )
 
+    def _moves(self, look: Look) -> bool:
+        """Whether anything moves by more than rounding, or will be felt again.
+
+        A block far below the others whose direction is at rest and whose norm falls does not.
+        """
+        noise = self._noise(look)
+        size = self.field.order * look.log_norm
+        alive = self.field.alive & self.field.homogeneous
+        lost = alive & (look.along < 0.0) & (size < size[alive].max(initial=-np.inf) - _LOST)
+        turn = [
+            np.linalg.norm(f - np.sum(f * v, axis=1, keepdims=True) * v, axis=1)
+            for f, (_, v) in zip(look.forces, self.field.parts(look.state.y), strict=True)
+        ]
+        lost &= np.concatenate(turn) <= noise
+        if ((look.log_force > np.log(noise)) & ~lost).any():
+            return True
+        if self._high_margin(look) > _FITTED and np.isfinite(look.state.log_time):
+            self.notes.append(
+                f"The forces have fallen below rounding at time {look.state.time:.3g}: weights at "
+                "later times are those of then, though norms may go on growing like ln t."
+            )
+        return False
+
     def _noise(self, look: Look) -> float:
         """The size of a block's force that is zero to rounding, in units of |r|."""
         eps = 16.0 * float(np.finfo(float).eps) * self._spread
@@ -313,6 +341,12 @@ class SmoothEngine:
             smooth = self.collocated and session.bends < _FEW_BENDS
             return not (session.stiff or smooth)
         return isinstance(session, RadauSession) and session.bent >= _BENT
+
+    def _high_margin(self, look: Look) -> float:
+        residual = self.field.residual
+        if not residual.margin:
+            return -np.inf
+        return float(np.asarray(residual.margins(look.prediction)).max())
 
     def _low_margin(self, look: Look) -> float:
         residual = self.field.residual
