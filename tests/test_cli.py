@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from runs import TWO_POINTS, Run
 
 from polarflow import benchmarks, experiments, plotting
 from polarflow.cli import _progress
+from polarflow.flow import Progress
 from polarflow.store import read_summary, read_trajectory
 
 ENTRY = {"time", "log_time", "loss", "log_loss", "param_norm"}
@@ -184,8 +184,16 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys) -> None:
     monkeypatch.setenv("TERM", "xterm")
     with _progress.reporter(quiet=False) as tell:
         for fraction in (None, 0.5):
-            tell(SimpleNamespace(log_time=1.0, loss=0.1, saddles=2, fraction=fraction))  # type: ignore[arg-type]
+            tell(Progress(2.7, 1.0, 0.1, -2.3, 2, fraction))
     assert type(tell).__name__ == "_Bar"
+
+
+def test_a_second_way_is_told() -> None:
+    assert "again" not in _progress.news(Progress(2.7, 1.0, 0.1, -2.3, 2, None))
+    checking = Progress(2.7, 1.0, 0.1, -2.3, 2, None, checking=True)
+    assert "again, at half the tolerance" in _progress.news(checking)
+    replaying = Progress(2.7, 1.0, 0.1, -2.3, 2, None, replaying=True)
+    assert "again, with more digits" in _progress.news(replaying)
 
 
 @pytest.mark.parametrize(
