@@ -50,6 +50,15 @@ def test_gradient_descent_tends_to_the_flow_of_a_deep_relu_network(seed: int) ->
     assert 2.5 < gaps[0] / gaps[2] < 5.0
 
 
+def test_krylov_steps_slide_along_kinks_as_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polarflow.flow.smooth import _stepper
+
+    dense = follow(deep_relu(1), 1e-7, check=False)
+    monkeypatch.setattr(_stepper, "DENSE", 3)
+    krylov = follow(deep_relu(1), 1e-7, check=False)
+    assert 0.0 < apart(krylov.recorded.weights(), dense.recorded.weights()) < 1e-7
+
+
 @pytest.mark.parametrize("seed", [0, 1, 5])
 def test_the_estimate_tells_the_error(seed: int) -> None:
     problem = deep_relu(seed)
