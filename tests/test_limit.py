@@ -130,6 +130,28 @@ def test_the_path_in_high_dimension_is_complete_and_flows_keep_to_it() -> None:
     np.testing.assert_allclose((late - early) / 400.0, path.escape_rates, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_saddle_that_is_left_soon_needs_a_small_start() -> None:
+    # It is left 0.0236 (-ln delta) after the origin: at e^-1000 the flow is not at rest there yet.
+    problem = HIGH_SMALL.problem(3)
+    path = saddle_path(problem)
+    start = problem.initial.log_norm.max()
+    flows = [
+        pf.gradient_flow(
+            scaled(problem, -log - start), stop=pf.Stop(grad_norm=1e-10, time=1e3 * log), rtol=1e-9
+        )
+        for log in (1e4, 1e5)
+    ]
+    for flow in flows:
+        losses = [s.loss for s in flow.saddles[:-1]]
+        np.testing.assert_allclose(losses, [s.rest.loss for s in path.saddles[:-1]], rtol=1e-9)
+    left = [np.array([s.time_leave for s in flow.saddles[:-1]]) for flow in flows]
+    errors = [t / log - path.escape_rates for t, log in zip(left, (1e4, 1e5), strict=True)]
+    np.testing.assert_allclose(errors[1] / errors[0], 0.1, rtol=2e-2)
+    entry = path.saddles[2].to_dict()
+    assert entry["next_exponent"] is None or entry["next_exponent"] < 0.0
+
+
 def test_equal_growth_rates_are_a_tie() -> None:
     problem = placed(2, np.array([1.0, -1.0]), np.eye(2))
     path = saddle_path(problem)
@@ -290,6 +312,13 @@ def test_pursuit_passes_the_minimum_in_which_the_flow_gets_stuck() -> None:
     losses = [step.rest.loss for step in steps]
     assert (np.diff(losses) < 0).all() and losses[-1] < 1e-20 < stuck
     assert all(step.rest.grad_norm < 1e-12 for step in steps)
+
+
+def test_pursuit_says_what_it_is_not_for() -> None:
+    data = Data(np.eye(2), np.array([1.0, -1.0]))
+    problem = replace(start(data, 2), loss=pf.Logistic())
+    with pytest.raises(pf.PolarflowError, match="loss.kind"):
+        pursue(problem)
 
 
 def test_the_verb_pursue(command, tmp_path) -> None:

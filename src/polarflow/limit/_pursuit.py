@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from ..errors import PolarflowError
 from ..flow import Problem, Stop
 from ..ncf._peaks import Peak, activity, climb, highest
 from ..ncf._regions import LARGEST, most_regions, regions
@@ -84,8 +85,16 @@ def pursue(
       patterns are too many to be enumerated.
 
     **Returns:** the rest points in order, from the empty network on.
+
+    **Raises:** `PolarflowError` for other networks, several outputs and other losses than the
+    square loss.
     """
     slope = two_layer(problem).slope
+    if problem.loss.kind != "square":
+        raise PolarflowError(
+            f'loss.kind = "{problem.loss.kind}": pursuit goes from one rest point to the next, and '
+            'a loss of classification has none once the examples are separated; "square" has.'
+        )
     x, y = problem.data.x, problem.data.y
     rng = np.random.default_rng([seed, 5])
     exact = most_regions(x) <= LARGEST

@@ -75,11 +75,18 @@ class LimitSaddle:
             "log_escape_rate": self._log_escape_rate,
             "escape_order": int(self.order) if self.order == int(self.order) else self.order,
             "leaving_blocks": list(self.leaving),
+            "next_exponent": self._next_exponent,
             "escape_growth": float(self.growth[list(self.leaving)].max()) if self.leaving else None,
             "hessian_kernel": self.rest.kernel,
             "hessian_index": self.rest.index,
             "strict": bool(self.leaving),
         }
+
+    @property
+    def _next_exponent(self) -> float | None:
+        """The largest exponent below 0 on leaving, of blocks that stay small."""
+        stay = self.exponent[np.isfinite(self.exponent) & (self.exponent < 0.0)]
+        return float(stay.max()) if self.leaving and len(stay) else None
 
     @property
     def _log_escape_rate(self) -> float | None:
