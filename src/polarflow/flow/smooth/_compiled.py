@@ -28,20 +28,20 @@ class Shape:
 
 
 class Compiled:
-    """A function of a field of a shape and other arguments, compiled for the numbers of any.
+    """A function compiled by JAX, whose compiling is timed.
 
     **Attributes:**
 
-    - `seconds`: what compiling took in this process, of all functions; a class attribute.
+    - `seconds`: what loading JAX and compiling took in this process, of all functions; a class
+      attribute.
     """
 
     seconds = 0.0
 
-    def __init__(self, shape: Shape, function: Callable[..., Any], static: tuple[int, ...]) -> None:
-        def run(numbers: Any, *arguments: Any) -> Any:
-            return function(shape.field.with_data(numbers), *arguments)
-
-        self._run = jax64().jit(run, static_argnums=static)
+    def __init__(self, function: Callable[..., Any], static: tuple[int, ...] = ()) -> None:
+        begin = perf_counter()
+        self._run = jax64().jit(function, static_argnums=static)
+        Compiled.seconds += perf_counter() - begin
 
     def __call__(self, *arguments: Any) -> Any:
         begin, known = perf_counter(), self._run._cache_size()
@@ -53,5 +53,9 @@ class Compiled:
 
 @lru_cache(maxsize=64)
 def compiled(shape: Shape, function: Callable[..., Any], static: tuple[int, ...]) -> Compiled:
-    """A function of fields of a shape; their numbers are its first argument."""
-    return Compiled(shape, function, static)
+    """A function of fields of a shape, for the numbers of any, which are its first argument."""
+
+    def run(numbers: Any, *arguments: Any) -> Any:
+        return function(shape.field.with_data(numbers), *arguments)
+
+    return Compiled(run, static)

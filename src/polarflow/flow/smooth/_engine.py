@@ -352,7 +352,7 @@ class SmoothEngine:
         residual = self.field.residual
         if not residual.margin:
             return -np.inf
-        return float(np.asarray(residual.margins(look.prediction)).min())
+        return residual.lowest_margin(look.prediction)
 
     def _is_late(self, look: Look) -> bool:
         if not self.field.residual.margin:

@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from ...networks._blocks import Group
 from ...networks._evaluate import jax64
+from ._compiled import Compiled
 
 _SEED = 20241130
 
@@ -29,12 +30,15 @@ def climb(groups: Sequence[Group], x: ndarray, residual: ndarray) -> float:
 @lru_cache(maxsize=64)
 def _size(apply: Callable[[Any, Any, Any], Any]) -> Any:
     """|H_j(X; v)|^2 and its gradient for several v, compiled."""
-    jax = jax64()
 
     def size(v: Any, own: Any, x: Any) -> Any:
-        return jax.numpy.sum(apply(v, own, x) ** 2)
+        return jax64().numpy.sum(apply(v, own, x) ** 2)
 
-    return jax.jit(jax.vmap(jax.value_and_grad(size), (0, 0, None)))
+    def both(v: Any, own: Any, x: Any) -> Any:
+        jax = jax64()
+        return jax.vmap(jax.value_and_grad(size), (0, 0, None))(v, own, x)
+
+    return Compiled(both)
 
 
 def spread(groups: Sequence[Group], x: ndarray) -> float:

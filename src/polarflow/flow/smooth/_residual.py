@@ -101,6 +101,13 @@ class Residual:
         right = jnp.take_along_axis(h, jnp.asarray(self.right), axis=1)
         return right - jnp.take_along_axis(h, jnp.asarray(self.wrong), axis=1)
 
+    def lowest_margin(self, h: ndarray) -> float:
+        """The smallest margin at predictions `(n, C)`."""
+        if not self.softmax:
+            return float((self.label * h).min())
+        right = np.take_along_axis(h, self.right, axis=1)
+        return float((right - np.take_along_axis(h, self.wrong, axis=1)).min())
+
     def log_weights(self, z: Any) -> Any:
         """ln q from margins."""
         jax = jax64()
