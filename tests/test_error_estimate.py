@@ -10,7 +10,7 @@ import polarflow as pf
 from polarflow.cli.app import main
 from polarflow.comparators import gradient_descent
 from polarflow.flow import integrate
-from polarflow.networks import Activation, Deep, gaussian
+from polarflow.networks import Activation, Convolutional, Deep, gaussian
 from polarflow.solution._engines import engine_for
 
 TIMES = np.array([2.0, 5.0, 10.0, 20.0])
@@ -48,6 +48,23 @@ def test_gradient_descent_tends_to_the_flow_of_a_deep_relu_network(seed: int) ->
         gaps.append(apart(descent.trajectory.weights(), flow.recorded.weights()))
     assert gaps[2] < 5e-6
     assert 2.5 < gaps[0] / gaps[2] < 5.0
+
+
+def test_gradient_descent_tends_to_the_flow_of_a_network_with_max_pooling() -> None:
+    """It slides along ties of the maxima from an early time on."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((5, 25)), rng.standard_normal(5)
+    network = Convolutional((1, 5, 5), (2,), 2, 2)
+    problem = pf.problem(pf.Data(x, y), network, gaussian(network, 25, scale=0.3, seed=0))
+    flow = follow(problem, 1e-6)
+    assert flow.status == "ok"
+    assert flow.error_estimate is not None and flow.error_estimate.weights < 1e-5
+    gaps = []
+    for step in (1e-3, 5e-4):
+        index = np.rint(TIMES / step).astype(int)
+        descent = gradient_descent(problem, step, int(index[-1]), index)
+        gaps.append(apart(descent.trajectory.weights(), flow.recorded.weights()))
+    assert gaps[1] < 2e-4 and 1.5 < gaps[0] / gaps[1] < 2.5
 
 
 def test_krylov_steps_slide_along_kinks_as_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,19 @@ def check_frozen(frozen: tuple[int, ...], layers: int) -> None:
         )
 
 
+def rounded_max(values: Any, width: Any) -> Any:
+    """The maximum over the first axis, kinks rounded off over a width.
+
+    Two by two, max(a, b) becomes (a + b + sqrt((a - b)^2 + width^2))/2.
+    """
+    import jax.numpy as jnp
+
+    top = values[0]
+    for other in values[1:]:
+        top = 0.5 * (top + other + jnp.sqrt((top - other) ** 2 + width**2))
+    return top
+
+
 @dataclass(frozen=True)
 class _Images:
     """Convolutions with max-pooling, then a chain of matrices."""
@@ -211,7 +224,8 @@ class _Images:
                 rows, columns = rows // self.pool, columns // self.pool
                 h = h[:, :, : rows * self.pool, : columns * self.pool]
                 h = h.reshape(n, c, rows, self.pool, columns, self.pool)
-                h = jnp.max(h, axis=(3, 5))
+                h = jnp.moveaxis(h, (3, 5), (0, 1)).reshape(-1, n, c, rows, columns)
+                h = jnp.max(h, axis=0) if width is None else rounded_max(h, width)
         h = h.reshape(h.shape[0], -1)
         for i, matrix in enumerate(parts[len(self.kernels) :]):
             h = h @ matrix.T

@@ -31,9 +31,9 @@ _EXPLICIT = 0.02
 _BENT, _FEW_BENDS = 0.85, 0.4
 #: The largest system whose steps are found by collocation.
 COLLOCATED = 400
-#: Kinks of activations are rounded off over this part of the tolerance, for unit weights. Where
-#: the flow slides along one, its place in the rounding tells how far it is on: steps must know
-#: that place far better than the width.
+#: Kinks of activations and of max-pooling are rounded off over this part of the tolerance, for unit
+#: weights. Where the flow slides along one, its place in the rounding tells how far it is on: steps
+#: must know that place far better than the width.
 _SMOOTHING, _SHARE_OF_KINKS = 0.1, 1e-4
 #: The least width, and the least tolerance of a step with kinks.
 _LEAST_SMOOTHING, _LEAST = 3e-12, 3e-14
@@ -139,9 +139,9 @@ class SmoothEngine:
         notes = list(dict.fromkeys([*self.small.notes, *self.notes]))
         if self.kinks:
             notes.append(
-                "Kinks are not located: those of activations are rounded off over "
-                f"{self.width:.1g} times the size of the weights, tied maxima share "
-                "their derivative."
+                "Kinks are not located: those of activations and of max-pooling are rounded off "
+                f"over {self.width:.1g} times the size of the weights; a user's own model keeps "
+                "those that it has, and its tied maxima share their derivative."
             )
         return {
             "crossings": 0,
@@ -258,8 +258,8 @@ class SmoothEngine:
             if session.s - begin < _STUCK / self._spread:
                 raise Halt(
                     "limit",
-                    "The steps have become too small to go on: the flow slides along a kink, of "
-                    "max-pooling or of a user's own model, which this engine doesn't locate.",
+                    "The steps have become too small to go on: the flow slides along a kink of a "
+                    "user's own model, which this engine doesn't locate.",
                 )
 
     def _moves(self, look: Look) -> bool:
