@@ -201,6 +201,12 @@ def test_orthonormal_flows_end_in_the_least_norm_at_the_rate_of_the_theory(
             problem(Data(x, y), network, start, loss=Square("mean")), stop=Stop(loss=1e-26)
         )
         assert flow.status == "ok"
+        # The saddle between: the group of larger force fits its labels at the rate 2|D|, while the
+        # mass of the other grows from lambda^{2(1 - r)}; at the closest approach both are felt.
+        low, high = sorted(np.sum(y[s * y > 0] ** 2) for s in (1.0, -1.0))
+        r = np.sqrt(low / high)
+        grown = 10.0 ** (-2.0 * exponent * (1.0 - r) * 2.0 / (2.0 + r))
+        np.testing.assert_allclose(flow.saddles[1].loss, low / (2 * n), rtol=1e-9 + 20.0 * grown)
         (least, _) = compare(flow.problem, flow.final.state(0)).entries
         total = float(np.exp(2.0 * flow.final.log_param_norm[0]))
         return total, least["ratio"]
@@ -212,3 +218,23 @@ def test_orthonormal_flows_end_in_the_least_norm_at_the_rate_of_the_theory(
     np.testing.assert_allclose(ratio, 1.0, rtol=1e-11)
     near, far = (end(k / power)[0] / limit - 1.0 for k in (4.0, 7.0))
     np.testing.assert_allclose(np.log10(near / far), 3.0, rtol=0.01)
+
+
+@pytest.mark.parametrize(("seed", "labels"), [(0, (1.1, 0.1, 0.8)), (7, (1.0, 0.2, 0.9))])
+def test_a_spurious_minimum_is_proved_not_to_be_global(
+    command: Any, tmp_path: Path, seed: int, labels: tuple[float, ...]
+) -> None:
+    text = f"""
+seed = {seed}
+data = {{x = [-0.75, -0.5, 0.125], y = {list(labels)}, bias = true}}
+network = {{width = 80}}
+init = {{scale = 1e-7}}
+flow = {{grad_norm = 1e-10}}
+"""
+    code, summary = run(command, tmp_path, text)
+    assert code == 0 and summary["final"]["loss"] > 0.05 and summary["final"]["grad_norm"] < 2e-10
+    assert summary["saddles"][-1]["log_time_leave"] is None  # it is at rest
+    entry = summary["comparison"][0]
+    assert entry["lower_loss"] and entry["loss"] < 1e-24 and entry["neurons"] <= 80
+    assert "is not the least" in entry["statement"]
+    assert entry["statement"].split(":")[0] in (tmp_path / "out" / "report.html").read_text()

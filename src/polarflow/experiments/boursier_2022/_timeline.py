@@ -274,8 +274,8 @@ def integration_converges(e: Evidence) -> Claim:
         bound=0.1,
         relation="<=",
         reason=(
-            "An error in proportion to the tolerance falls a thousandfold, down to rounding; tenfold "
-            "is asked for."
+            "An error in proportion to the tolerance falls a thousandfold, down to rounding; "
+            "tenfold is asked for."
         ),
     )
 
