@@ -118,6 +118,30 @@ def test_a_line_on_a_wide_interval_costs_what_a_line_costs(slope: float, interce
     np.testing.assert_allclose(least_variation_norm(data, RELU).value, expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize(("n", "d"), [(4, 2), (8, 3), (7, 5), (12, 2), (9, 9)])
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+@pytest.mark.parametrize("margin", [False, True])
+def test_certificates_close_on_random_problems(n: int, d: int, slope: float, margin: bool) -> None:
+    # Flipped patterns once had slopes off by rounding, and cones on the wrong side of a kink:
+    # networks that did not fit were called exact.
+    for seed in (0, 2):
+        rng = np.random.default_rng([n, d, seed])
+        x, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+        if margin:
+            y = np.sign(y)
+        found = (most_margin if margin else least_variation_norm)(Data(x, y), network(slope))
+        assert found.exact and found.violation <= 1e-11 * max(1.0, found.value)
+        assert -1e-13 <= found.gap / found.value <= 1e-8
+        z = x @ found.direction.T
+        own = np.maximum(z, slope * z) @ (found.sign * found.mass)
+        missed = np.maximum(1.0 - y * own, 0.0) if margin else own - y
+        np.testing.assert_allclose(np.abs(missed).max(), found.violation, atol=1e-12 * found.value)
+        u = rng.standard_normal((5000, d))
+        v = x @ (u / np.linalg.norm(u, axis=1, keepdims=True)).T
+        heights = np.abs(found.dual @ np.maximum(v, slope * v))
+        assert heights.max() <= found.height * (1.0 + 1e-12)
+
+
 def test_sampled_patterns_reach_the_enumerated_minimum() -> None:
     rng = np.random.default_rng(11)
     data = Data(rng.standard_normal((8, 5)), rng.standard_normal(8))

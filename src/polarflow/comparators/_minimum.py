@@ -38,8 +38,13 @@ class VariationMinimum:
 
     @property
     def gap(self) -> float:
-        """Value minus dual value."""
-        return self.value - self.dual_value
+        r"""Value minus dual value, with the violation at its price $\sum_k |\nu_k|$ added.
+
+        At least 0 up to rounding if `exact`: without the price a violated constraint would make the
+        value too low.
+        """
+        price = float(np.abs(self.dual).sum()) / self.height if self.height > 0.0 else 0.0
+        return self.value + price * self.violation - self.dual_value
 
     @property
     def param_norm(self) -> float:

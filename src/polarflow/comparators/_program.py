@@ -21,6 +21,13 @@ _FIRST = 16
 _NEAR = (1e-5, 1e-4, 1e-3, 1e-6)
 #: Neurons of less than this share of the norm are rounding of the interior-point method.
 _SHARE = 1e-7
+#: A network fits to this part of its terms.
+_FITS = 1e-11
+#: A gap that is rounding.
+_ROUNDING = 1e-13
+#: The angle by which a linear program's neurons are spread, and the most of them.
+_SPREAD = 1e-3
+_LONGEST = 4000
 
 
 class Program:
@@ -147,52 +154,167 @@ class Program:
         return np.concatenate([self.starts[np.argsort(-value)[:count]], self.used])
 
     def _result(self, weights: ndarray, nu: ndarray) -> tuple[VariationMinimum, float]:
-        """The best network from a solution, and its relative gap and violation together."""
+        """The best network and the best bound from a solution, and their relative gap."""
         size = np.linalg.norm(weights, axis=1)
         kept = size > _SHARE * size.sum()
         self.used = weights[kept]
-        best: VariationMinimum | None = None
         signs = np.array([s for s, _ in self.patterns])[kept]
-        worst, columns = np.inf, []
+        self._forget(nu)
+        given = signs, self.used
+        columns: list[tuple[float, Peak]] = []
+        if not kept.any():  # labels that are all zero
+            none = np.zeros((0, self.basis.shape[1]))
+            found = _Network(np.zeros(0), np.zeros(0), none, 0.0)
+            return self._minimum(found), 0.0
         for near in _NEAR:
             atoms = _atoms(signs, self.used, self.x, self.slope, near)
-            polished = _polished(atoms, nu, self.x, self.y, self.slope, self.margin)
-            if polished is None:
-                if near != _NEAR[-1] or best is not None:
-                    continue
-                polished = (atoms.mass, atoms.direction, nu)
-            sign, (mass, direction, dual) = atoms.sign, polished
-            height = self._heights(dual)
-            if height == 0.0:
-                continue
-            bound = dual @ (1.0 / self.y) if self.margin else dual @ self.y
-            z = self.x @ direction.T
-            output = np.maximum(z, self.slope * z) @ (sign * mass)
-            missed = np.maximum(1.0 - self.y * output, 0.0) if self.margin else output - self.y
-            found = VariationMinimum(
-                value=float(mass.sum()),
-                sign=sign,
-                mass=mass,
-                direction=direction @ self.basis,
-                dual=dual,
-                height=height,
-                dual_value=float(bound / height),
-                exact=self.exact,
-                violation=float(np.max(np.abs(missed), initial=0.0)),
-                slope=self.slope,
-            )
-            merit = abs(found.gap) / found.value + found.violation / np.abs(self.y).max()
-            if merit < worst:
-                worst, best, columns = merit, found, self.columns
-            if merit < 1e-13:
+            columns += self._try(atoms, nu)
+            if self._gap() < _ROUNDING:
                 break
-        if best is None:  # labels that are all zero
-            empty = np.zeros(0)
-            none = np.zeros((0, self.basis.shape[1]))
-            best = VariationMinimum(0.0, empty, empty, none, nu, 0.0, 0.0, True, 0.0, self.slope)
-            worst = 0.0
+        else:
+            # No system of equations tells masses that are not unique, or neurons beside a kink.
+            for near, spread in ((0.0, _SPREAD), (_NEAR[0], 0.1 * _SPREAD)):
+                vertex = self._vertex(signs, self.used, spread)
+                if vertex is None:
+                    continue
+                signs, self.used, dual = vertex
+                columns += self._bound(dual)
+                for within in (near, *_NEAR):
+                    atoms = _atoms(signs, self.used, self.x, self.slope, within)
+                    columns += self._try(atoms, dual)
+                if self._gap() < _ROUNDING:
+                    break
+        if self.best is None:  # as the solver left it, with its violation
+            raw = _atoms(*given, self.x, self.slope, _NEAR[-1])
+            self._keep(raw.sign, raw.mass, raw.direction, np.inf)
+            columns += self._bound(nu)
+        assert self.best is not None
         self.columns = columns
-        return best, worst
+        result = self._minimum(self.best)
+        return result, abs(result.gap) / result.value if result.value > 0.0 else 0.0
+
+    def _forget(self, nu: ndarray) -> None:
+        self.best: _Network | None = None
+        self.bound, self.dual, self.height = 0.0, nu, 0.0
+
+    def _minimum(self, best: "_Network") -> VariationMinimum:
+        return VariationMinimum(
+            value=float(best.mass.sum()),
+            sign=best.sign,
+            mass=best.mass,
+            direction=best.direction @ self.basis,
+            dual=self.dual,
+            height=self.height,
+            dual_value=self.bound,
+            exact=self.exact or len(best.mass) == 0,
+            violation=best.violation,
+            slope=self.slope,
+        )
+
+    def _gap(self) -> float:
+        if self.best is None:
+            return np.inf
+        if not self.best.mass.any():
+            return 0.0
+        return abs(float(self.best.mass.sum()) - self.bound) / float(self.best.mass.sum())
+
+    def _try(self, atoms: "_Atoms", nu: ndarray) -> list[tuple[float, Peak]]:
+        """Keep the network and the bound that equations on atoms give, if they are better."""
+        polished = _polished(atoms, nu, self.x, self.y, self.slope, self.margin)
+        if polished is None:
+            return []
+        mass, direction, dual = polished
+        self._keep(atoms.sign, mass, direction)
+        return self._bound(dual)
+
+    def _keep(self, sign: ndarray, mass: ndarray, direction: ndarray, fits: float = _FITS) -> None:
+        """A network, if it fits to that part of its terms and is the cheapest so far."""
+        z = self.x @ direction.T
+        outputs = np.maximum(z, self.slope * z) * sign
+        for _ in range(2):  # what was lost to cancellation between masses of both signs
+            missed = self._missed(outputs @ mass)
+            better = np.maximum(mass - np.linalg.lstsq(outputs, missed, rcond=1e-13)[0], 0.0)
+            if np.abs(self._missed(outputs @ better)).max() < np.abs(missed).max(initial=0.0):
+                mass = better
+        missed = self._missed(outputs @ mass)
+        violation = float(np.max(np.abs(missed), initial=0.0))
+        # Masses of both signs cancel: what is rounding grows with them.
+        largest = float(np.abs(self.y).max()) if not self.margin else 1.0
+        if violation > fits * max(largest, float(mass.sum()) * np.abs(z).max(initial=0.0)):
+            return
+        if self.best is None or mass.sum() < self.best.mass.sum():
+            self.best = _Network(sign, mass, direction, violation)
+
+    def _missed(self, output: ndarray) -> ndarray:
+        """What outputs are beyond labels, or short of a margin of one, in units of labels."""
+        if self.margin:
+            return np.asarray(-np.maximum(1.0 - self.y * output, 0.0) / self.y)
+        return np.asarray(output - self.y)
+
+    def _bound(self, dual: ndarray) -> list[tuple[float, Peak]]:
+        """The lower bound of multipliers, kept if it is the best; the patterns that violate it."""
+        height = self._heights(dual)
+        value = float(dual @ (1.0 / self.y) if self.margin else dual @ self.y)
+        if height > 0.0 and value / height > self.bound:
+            self.bound, self.dual, self.height = value / height, dual, height
+            return self.columns
+        return []
+
+    def _vertex(
+        self, signs: ndarray, weights: ndarray, spread: float
+    ) -> tuple[ndarray, ndarray, ndarray] | None:
+        """The cheapest network of directions near those given: signs, vectors, multipliers.
+
+        A linear program over the given neurons and others at a small angle, which fits whatever
+        the accuracy of the given ones, with no more neurons than examples.
+        """
+        from scipy.optimize import linprog
+
+        unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+        d = unit.shape[1]
+        if len(unit) * (2 * d + 1) > _LONGEST:
+            return None
+        beside = [unit + spread * side * axis for axis in np.eye(d) for side in (1.0, -1.0)]
+        u = np.concatenate([unit, *beside])
+        u /= np.linalg.norm(u, axis=1, keepdims=True)
+        sign = np.tile(signs, 2 * d + 1)
+        z = self.x @ u.T
+        outputs = np.maximum(z, self.slope * z) * sign
+        if self.margin:
+            fit = {"A_ub": -self.y[:, None] * outputs, "b_ub": -np.ones(len(self.y))}
+        else:
+            fit = {"A_eq": outputs, "b_eq": self.y}
+        options = dict.fromkeys(
+            ("primal_feasibility_tolerance", "dual_feasibility_tolerance"), 1e-10
+        )
+        solved = linprog(np.ones(len(u)), **fit, method="highs-ds", options=options)
+        if solved.x is None or solved.status != 0:
+            return None
+        chosen = np.flatnonzero(solved.x > 0.0)
+        if self.margin:
+            weight = np.maximum(-solved.ineqlin.marginals, 0.0)
+            tight, dual = weight > 0.0, weight * self.y
+            target = (1.0 / self.y)[tight]
+        else:
+            dual = np.asarray(solved.eqlin.marginals)
+            tight, target = np.ones(len(self.y), dtype=bool), self.y
+        # Once more, to rounding.
+        mass = np.linalg.lstsq(outputs[np.ix_(tight, chosen)], target, rcond=1e-14)[0]
+        if (mass >= 0.0).all():
+            self._keep(sign[chosen], mass, u[chosen])
+        else:
+            mass = solved.x[chosen]
+        return sign[chosen], mass[:, None] * u[chosen], dual
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Neurons that fit: signs, masses, directions in the basis, and the largest violation."""
+
+    sign: ndarray
+    mass: ndarray
+    direction: ndarray
+    violation: float
 
 
 @dataclass(frozen=True)
@@ -214,7 +336,7 @@ def _atoms(sign: ndarray, weights: ndarray, x: ndarray, slope: float, near: floa
     while left:
         first = left[0]
         same = [j for j in left if sign[j] == sign[first]
-                and np.linalg.norm(unit[j] - unit[first]) < near]  # fmt: skip
+                and np.linalg.norm(unit[j] - unit[first]) <= near]  # fmt: skip
         left = [j for j in left if j not in same]
         groups.append(same)
     total = np.array([weights[g].sum(axis=0) for g in groups]).reshape(-1, x.shape[1])

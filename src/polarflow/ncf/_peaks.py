@@ -102,7 +102,7 @@ def climb(
             if len(chosen) == 0:
                 continue
             active = best.active.copy()
-            active[chosen] = 1.0 + slope - active[chosen]
+            active[chosen] = np.where(active[chosen] == 1.0, slope, 1.0)
             there = peak(active, x, z, slope)
             if there.value > best.value * (1 + 1e-10):
                 best = there
