@@ -3,6 +3,7 @@
 from .._base import Experiment
 from . import _drawing as drawing
 from . import _example as example
+from . import _near_saddle as near_saddle
 from . import _rescaling as rescaling
 
 PAPER = "Kumar & Haupt 2024, deep homogeneous networks"
@@ -57,5 +58,13 @@ EXPERIMENTS = (
         setting=rescaling.SETTING,
         claims=rescaling.CLAIMS,
         draw=rescaling.draw,
+    ),
+    Experiment(
+        name="deep-homogeneous-saddle",
+        title="near a saddle the small weights follow the NCF flow of its residual",
+        paper=f"{PAPER}, theorem 5.3",
+        setting=near_saddle.SETTING,
+        claims=near_saddle.CLAIMS,
+        draw=near_saddle.draw,
     ),
 )
