@@ -27,6 +27,7 @@ SLOW = {
     "deep-homogeneous-fig4",
     "deep-homogeneous-fig5",
     "deep-homogeneous-rescaling",
+    "deep-homogeneous-saddle",
     "directional-deep-linear",
     "directional-fig1",
     "directional-mexican-hat",
