@@ -136,18 +136,32 @@ class _Run:
 
         Some examples are fitted for ever better and others can't be: norms grow like ln t, and
         the loss tends to a number. In as much time again as has passed it would fall by less than
-        1e-12 of itself, and no block grows at 1e-10 of the rate that it could have under the
-        residual: one that leaves a saddle grows faster. That is all only where blocks don't hold
-        smaller parts, and matters only where nothing but the loss ends the run.
+        1e-12 of itself, or it has not while the time grew by a factor of e^10; and no block grows,
+        nor turns, at 1e-10 or 1e-6 of the rates that it could have under the residual: one that
+        leaves a saddle grows faster, or turns to where it does. That is all only where blocks
+        don't hold smaller parts, and matters only where nothing but the loss ends the run.
         """
         if not self.only_loss or self.layered:
             return False
         fall = 2.0 * at.log_grad_norm + at.log_time - at.log_loss
-        return (
-            fall <= np.log(1e-12)
-            and at.log_escape <= at.log_rate + np.log(1e-10)
+        if not (
+            at.log_escape <= at.log_rate + np.log(1e-10)
             and self.first_rate + at.log_time >= np.log(1e3)
-        )
+            and (fall <= np.log(1e-12) or self.lasting(at))
+        ):
+            return False
+        _, distance = self.engine.ncf(at.state)
+        spread = np.exp(at.log_rate - at.log_residual)
+        return not bool(np.any(distance > 1e-6 * spread))
+
+    def lasting(self, at: Snapshot) -> bool:
+        """Whether the loss has been the same to rounding while the time grew by e^10."""
+        since = at.log_time
+        for before in reversed(self.record.snapshots):
+            if not abs(before.log_loss - at.log_loss) <= 1e-12 * max(1.0, abs(at.log_loss)):
+                break
+            since = before.log_time
+        return since <= at.log_time - 10.0
 
     def add(self, at: Snapshot) -> None:
         """Keep a snapshot; when there are too many, those are kept that lie evenly on the path."""

@@ -32,8 +32,9 @@ from ._reach import spread
 from ._residual import Residual
 
 #: A block that the clock leaves out moves at most e^_CAP times as fast as the clock: it is at rest
-#: on the others' scale whatever this number is, and larger ones would only cost digits.
-_CAP = 30.0
+#: on the others' scale whatever this number is, and larger ones would move it by its rounding
+#: along all directions in which nothing holds it.
+_CAP = 14.0
 #: So many vectors are looked at together, for ln R alone and for all that is measured.
 _CHUNK, _FEW = 64, 8
 
