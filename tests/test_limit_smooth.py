@@ -132,10 +132,38 @@ def test_blocks_of_order_three_blow_up_when_the_flow_of_their_ncf_does() -> None
     path = saddle_path(problem)
     assert path.complete and {s.order for s in path.saddles} == {3.0}
     losses = [s.rest.loss for s in path.saddles]
-    scales = np.exp([-8.0, -12.0])
+    scales = np.exp([-8.0, -12.0, -70.0, -600.0])
     times = np.array([leaving_times(problem, losses, np.log(s)) * s for s in scales])
     errors = np.abs(times / path.escape_rates - 1.0)
     assert (errors[0] < 3e-3).all() and (errors[1] < 0.05 * errors[0]).all()
+    # On these plateaus a block at rest could relax 1e30 and 1e260 times before another moves.
+    assert (errors[2:] < 1e-7).all()
+
+
+def test_a_loss_that_ends_is_not_taken_for_one_at_which_blocks_still_turn() -> None:
+    x = np.array([[0.3, -1.2], [1.1, 0.4], [-0.7, 0.9], [0.2, 0.8]])
+    data = Data(x, np.array([1.0, -0.4, 0.6, 1.2]))
+    network = SmoothTwoLayer(6, Activation("relu_power", 2.0))
+    initial = gaussian(network, 2, scale=1e-12, seed=0)
+    problem = pf.problem(data, network, initial, loss=pf.Square())
+    end = pf.gradient_flow(problem, stop=pf.Stop(loss=1e-3), rtol=1e-8, points=50)
+    # The signs of the labels allow no more; the third saddle, at 0.0828, is left.
+    assert end.status == "at_rest"
+    path = saddle_path(problem)
+    losses = [s.rest.loss for s in path.saddles]
+    np.testing.assert_allclose(end.final.loss[0], losses[-1], rtol=1e-9)
+    np.testing.assert_allclose([s.loss for s in end.saddles], losses, rtol=1e-6)
+
+
+def test_a_flow_that_only_decays_ends_where_its_loss_does() -> None:
+    # h = (u_1^3 - v_1^3) x_1 + (u_2^3 - v_2^3) x_2: u_1 and v_1 have the wrong signs to fit y_1,
+    # and decay like powers of t for ever.
+    data = Data(np.eye(2), np.array([-1.0, 0.5]))
+    state = block_state(np.full(2, -30.0), np.array([[0.8, -0.6], [0.6, 0.8]]))
+    problem = pf.problem(data, Diagonal(3), state, loss=pf.Square())
+    end = pf.gradient_flow(problem, stop=pf.Stop(loss=1e-6))
+    assert end.status == "at_rest"
+    np.testing.assert_allclose(end.final.loss[0], 0.25, rtol=1e-9)
 
 
 def test_a_block_that_decays_on_a_longer_scale_has_to_make_up_for_it() -> None:
