@@ -21,6 +21,8 @@ from ..ncf._regions import LARGEST, most_regions, regions
 
 _ROUNDS = 400
 _GAP = 1e-10
+_COLUMNS = 1000
+_STALLED = 20
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def global_margin(
     inside = regions(x) if exact else starts
     direction = np.repeat(starts[: 4 * len(x) + 20], 2, axis=0)
     sign = np.tile([1.0, -1.0], len(direction) // 2)
+    least, stalled = np.inf, 0
     for _ in range(_ROUNDS):
         features = y[:, None] * np.maximum(x @ direction.T, 0.0) ** 2 * sign
         share, weights, margin = _game(features)
@@ -118,10 +121,12 @@ def global_margin(
         ]  # fmt: skip
         value = np.array([s * (weights * y) @ np.maximum(x @ u, 0.0) ** 2 for s, u in found])
         height = max(float(value.max(initial=0.0)), float(np.max(weights @ features)))
-        if height - margin <= _GAP * abs(height):
-            break
+        least, stalled = (height - margin, 0) if height - margin < least else (least, stalled + 1)
+        if least <= _GAP * abs(height) or stalled > _STALLED:
+            break  # no closer than the linear programs' accuracy
         new = np.argsort(-value)[:20]
-        keep = share > 0
+        # Columns that are dropped come back: all are kept as long as they are few.
+        keep = (share > 0) | (np.arange(len(share)) >= len(share) - _COLUMNS)
         direction = np.concatenate([direction[keep], [found[i][1] for i in new]])
         sign = np.concatenate([sign[keep], [found[i][0] for i in new]])
     kept = share > 0
@@ -171,12 +176,12 @@ def _maxima(starts: ndarray, x: ndarray, z: ndarray, exact: bool) -> list[ndarra
         active = starts @ x.T > 0
         forms = np.einsum("pk,kc,kd->pcd", active * z, x, x)
         _, vectors = np.linalg.eigh(forms)
-        for pattern, basis in zip(active, vectors, strict=True):
-            for u in (*basis.T, *-basis.T):
-                cosine = x @ u / np.maximum(np.linalg.norm(x, axis=1), 1e-300)
-                if (cosine[pattern] >= -1e-10).all() and (cosine[~pattern] <= 1e-10).all():
-                    found.append(u)
-        return found
+        axes = vectors.transpose(0, 2, 1)
+        both = np.concatenate([axes, -axes], axis=1)
+        away = 1e-10 * np.linalg.norm(x, axis=1)
+        z_of = both @ x.T
+        inside = np.where(active[:, None], z_of >= -away, z_of <= away).all(axis=2)
+        return list(both[inside])
     top = (np.linalg.norm(x, axis=1) ** 2) @ np.abs(z)
     for start in starts:
         u = start
