@@ -217,6 +217,18 @@ def test_the_whole_way_on_random_data() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_neuron_that_fades_out_of_sight_ends_no_window(seed: int) -> None:
+    x = np.array([[1.0, 0.4], [0.3, 1.2], [-0.8, 0.6], [-0.4, -1.1]])
+    data = pf.Data(x, np.array([1.0, 1.0, -1.0, -1.0]))
+    network = pf.TwoLayer(20)
+    initial = pf.balanced(network, 2, scale=1e-3, seed=seed)
+    problem = pf.problem(data, network, initial, loss=pf.Logistic())
+    solution = pf.gradient_flow(problem, stop=pf.Stop(log_loss=-1e6))
+    assert solution.status == "ok"
+    assert solution.work.field_evaluations < 2500
+
+
 def test_the_late_phase_is_drawn() -> None:
     """The figure exists once the loss is below 1/e, and not before."""
     from matplotlib import pyplot

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,8 @@ def _least_variation_norm(end: End) -> dict[str, Any]:
 
 def _ntk_interpolant(end: End) -> dict[str, Any]:
     kernel = ntk_interpolant(end.problem)
-    size = float(np.linalg.norm(kernel.displacement))
+    # From a tiny start it is so long that its square is no float.
+    size = hypot(*kernel.displacement.ravel().tolist())
     with np.errstate(over="ignore"):
         moved = float(np.linalg.norm(end.state.weights() - end.problem.initial.weights()))
     return _fitting(end, "distance", size, size, True, moved, kernel)

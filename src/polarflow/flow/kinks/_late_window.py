@@ -26,7 +26,7 @@ _BEYOND = 1.04
 _PATIENCE, _MOST_PATIENCE = 3, 8
 #: A late window pays if it reaches at least so far, per evaluation, in units of the fastest rate.
 _PAYS = 0.1
-#: A window that neurons too small to be felt would outgrow within so many e-foldings isn't tried.
+#: Neurons that could grow to be felt within so many e-foldings of the fastest count as felt.
 _SHORT = 8.0
 #: Events of neurons with a smaller share than this, of the largest one's, don't end a window.
 _MATTERS = 1e-10
@@ -219,9 +219,6 @@ class Late:
         felt, longest = self._felt(state, field)
         growth = float(np.linalg.norm(field.force, axis=(1, 2)).max(initial=0.0))
         rides = Rides(engine, state, field, felt)
-        if longest * growth < _SHORT:
-            self._active, self._waiting = False, 0
-            return None
         self.solver.length = min(self.solver.length, longest)
         try:
             found = self.solver.window(
@@ -251,13 +248,16 @@ class Late:
     def _felt(self, state: "KinkState", field: "StateField") -> tuple[ndarray, float]:
         """Which neurons are felt in the residual, and for how long the others stay below that.
 
-        What neurons add to the margins moves p by as much, relative to itself.
+        What neurons add to the margins moves p by as much, relative to itself. Those that could
+        come to be felt in a window of four times the length expected, or in one of some e-foldings,
+        count as felt.
         """
         rate = np.linalg.norm(field.force, axis=(1, 2))[field.group]
         log_share = 2.0 * state.log_scale + np.log(self.engine.planes.spread**2)
         fastest = float(rate.max(initial=0.0))
         room = float(np.log(_NEGLECT * self.solver.allowed / len(rate)))
-        felt = (log_share > room) | (log_share == log_share.max())
+        ahead = max(4.0 * self.solver.length, _SHORT / max(fastest, 1e-300))
+        felt = (log_share + 2.0 * rate * ahead > room) | (log_share == log_share.max())
         longest = np.inf
         if not felt.all() and fastest > 0.0:
             growing = ~felt & (rate > 0.0)
