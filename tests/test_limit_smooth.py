@@ -155,6 +155,16 @@ def test_a_loss_that_ends_is_not_taken_for_one_at_which_blocks_still_turn() -> N
     np.testing.assert_allclose([s.loss for s in end.saddles], losses, rtol=1e-6)
 
 
+def test_blocks_that_rest_from_the_beginning_let_nothing_turn() -> None:
+    # Parting units that are at rest at once: the flow between two saddles takes no time.
+    rng = np.random.default_rng([6, 77])
+    data = Data(rng.standard_normal((6, 3)), rng.standard_normal(6))
+    network = SquaredRelu(12, tuple(int(s) for s in rng.choice([-1, 1], 12)))
+    path = saddle_path(start(data, network, seed=77))
+    losses = [s.rest.loss for s in path.saddles]
+    assert path.complete and all(np.diff(losses) <= 1e-12)
+
+
 def test_a_flow_that_only_decays_ends_where_its_loss_does() -> None:
     # h = (u_1^3 - v_1^3) x_1 + (u_2^3 - v_2^3) x_2: u_1 and v_1 have the wrong signs to fit y_1,
     # and decay like powers of t for ever.

@@ -356,9 +356,10 @@ class SmoothWalk:
         end_norm, end_unit = blocks.split(alone.final.state(0))
         near = _near_rest(alone, _NEAR / _REST * stop.grad_norm)
         turning = self.given & ~large & (level == 0.0)
-        if turning.any():
+        until = float(alone.trajectory.log_time[near])
+        # The large blocks may be at rest from the beginning: then nothing turns on the way.
+        if turning.any() and np.isfinite(until):
             log_norm[turning] = _LOG_UNFELT
-            until = float(alone.trajectory.log_time[near])
             rtol = max(self.rtol, _TURN)
             with_small = np.where(large | turning, log_norm, -np.inf)
             whole = self._follow(with_small, Stop(log_time=until), rtol, 2)

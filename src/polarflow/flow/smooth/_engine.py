@@ -256,11 +256,14 @@ class SmoothEngine:
         if len(self._ends) > _STUCK_STEPS // self.steps_in_window:
             begin = self._ends.pop(0)
             if session.s - begin < _STUCK / self._spread:
-                raise Halt(
-                    "limit",
-                    "The steps have become too small to go on: the flow slides along a kink of a "
-                    "user's own model, which this engine doesn't locate.",
+                why = (
+                    "the flow slides along a kink of a user's own model, which this engine doesn't "
+                    "locate"
+                    if self.kinks
+                    else "many blocks cross bends of their activation at almost the same time; a "
+                    "larger rtol may pass them"
                 )
+                raise Halt("limit", f"The steps have become too small to go on: {why}.")
 
     def _moves(self, look: Look) -> bool:
         """Whether anything moves by more than rounding, or will be felt again.
