@@ -21,15 +21,13 @@ from ._blocks import LOG_UNFELT, align, follow, growth, largest_rate, subproblem
 from ._diagonal import diagonal_path
 from ._rest import RestPoint
 from ._rest import refine as refine_two_layer
-from ._saddle import LimitSaddle, SaddlePath, Tie
+from ._saddle import LimitSaddle, SaddlePath, Tie, by_direction
 from ._smooth_path import SmoothWalk
 
 #: ln of the size of the blocks that leave, where the flow between two rest points is started.
 _LOG_START = -20.0
 #: Blocks that reach the size 1 within this of each other, relatively, do so at the same time.
 _TIE = 1e-8
-#: Directions that are so close are one KKT point.
-_SAME = 1e-6
 #: Directions that are so close are the same to rounding.
 _ALIKE = 1e-11
 #: Growth rates below this share of Lambda(r) are none.
@@ -150,14 +148,7 @@ class _Walk:
         return leaving
 
     def _tell_ties(self, leaving: ndarray) -> None:
-        groups: list[list[int]] = []
-        for j in np.flatnonzero(leaving).tolist():
-            for group in groups:
-                if np.linalg.norm(self.direction[group[0]] - self.direction[j]) < _SAME:
-                    group.append(j)
-                    break
-            else:
-                groups.append([j])
+        groups = by_direction(leaving, self.direction)
         if len(groups) > 1:
             self.ties.append(Tie(len(self.saddles) - 1, tuple(tuple(g) for g in groups)))
 

@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from ._rest import RestPoint
+
+#: Directions that are so close are one KKT point.
+_SAME = 1e-6
 
 
 def exp(logarithm: float) -> float:
@@ -26,6 +29,19 @@ class Tie:
 
     saddle: int
     blocks: tuple[tuple[int, ...], ...]
+
+
+def by_direction(leaving: Bool[ndarray, " m"], direction: Float[ndarray, "m p"]) -> list[list[int]]:
+    """The blocks that leave, those of one direction together."""
+    groups: list[list[int]] = []
+    for j in np.flatnonzero(leaving).tolist():
+        for group in groups:
+            if np.linalg.norm(direction[group[0]] - direction[j]) < _SAME:
+                group.append(j)
+                break
+        else:
+            groups.append([j])
+    return groups
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ._blocks import follow
 from ._inside import Inside
 from ._neighbourhood import is_manifold
 from ._rest import RestPoint
-from ._saddle import LimitSaddle, SaddlePath, Tie, exp
+from ._saddle import LimitSaddle, SaddlePath, Tie, by_direction, exp
 from ._separable import Blocks
 from ._smooth_rest import refine_blocks
 from ._sphere_flow import Limits, SphereFlow
@@ -39,8 +39,6 @@ _LOG_START = -40.0
 _LOG_UNFELT = -400.0
 #: Blocks that leave within this of each other, relatively, do so at the same time.
 _TIE = 1e-8
-#: Directions that are so close are one KKT point.
-_SAME = 1e-6
 #: The gradient at which the flow between two rest points ends, in units of its typical size, and
 #: that after which small blocks are followed under the residual at rest alone.
 _REST, _NEAR = 1e-11, 1e-7
@@ -280,14 +278,7 @@ class SmoothWalk:
             )
 
     def _tell_ties(self, leaving: ndarray) -> None:
-        groups: list[list[int]] = []
-        for j in np.flatnonzero(leaving).tolist():
-            for group in groups:
-                if np.linalg.norm(self.unit[group[0]] - self.unit[j]) < _SAME:
-                    group.append(j)
-                    break
-            else:
-                groups.append([j])
+        groups = by_direction(leaving, self.unit)
         if len(groups) > 1:
             rows = tuple(tuple(int(self.blocks.row[j]) for j in group) for group in groups)
             self.ties.append(Tie(len(self.saddles) - 1, rows))
