@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polarflow import Square, Stop, TwoLayer, balanced, gradient_flow, problem
-from polarflow.comparators import ANSWERS, compare
+from polarflow.comparators import ANSWERS, compare, least_variation_norm
 from polarflow.comparators import _answers as answers
 from polarflow.data import Data
 from polarflow.losses import CrossEntropy, Logistic
@@ -52,6 +52,32 @@ def test_a_run_ends_in_the_least_norm(command: Any, tmp_path: Path) -> None:
     assert kernel["name"] == "ntk_interpolant" and kernel["value"] > 1e38
     page = (tmp_path / "out" / "report.html").read_text()
     assert "next to what it might have been" in page and "It has the least norm" in page
+
+
+@pytest.mark.parametrize("loss", [1e-2, 1.8e-5])
+def test_a_norm_is_not_set_against_a_fit_before_the_labels_are_fitted(loss: float) -> None:
+    """A run stopped on its way has less than the least norm of a fit, and doesn't fit.
+
+    Its own predictions h cost nu.h at least, nu the multipliers of the labels.
+    """
+    rng = np.random.default_rng(3)
+    q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    x, y = q * np.array([1.0, 0.7, 1.3, 0.9])[:, None], np.array([0.9, -0.4, 0.5, -0.8])
+    network = TwoLayer(40)
+    task = problem(Data(x, y), network, balanced(network, 4, log10_scale=-30), loss=Square("mean"))
+    flow = gradient_flow(task, stop=Stop(loss=loss))
+    state = flow.final.state(0)
+    least, kernel = compare(task, state).entries
+    assert least["ratio"] < 1.0 and not least["fitted"] and not kernel["fitted"]
+    said = least["statement"]
+    assert "fit the labels" not in said and f"(loss {loss:.3g})" in said
+    times = float(said.split("it has ")[1].split(" times")[0])
+    nu = least_variation_norm(task.data, network)
+    needed = nu.dual @ network.predict(state, x) / nu.height
+    np.testing.assert_allclose(times, least["flow"] / needed, rtol=1e-6)
+    # The difference is of second order in what is missing, and never negative.
+    assert 1.0 - 1e-9 <= times < 1.0 + loss / np.mean(0.5 * y**2)
+    assert f"(loss {loss:.3g})" in kernel["statement"]
 
 
 def test_what_fails_or_is_not_wanted_is_not_there(

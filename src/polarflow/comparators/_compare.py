@@ -10,7 +10,8 @@ from numpy import ndarray
 from ..errors import PolarflowError
 from ..flow import Problem
 from ..networks import BlockState
-from ._answers import ANSWERS, End
+from ._answers import ANSWERS
+from ._end import End
 
 #: The choice of all answers that take a second or so.
 QUICK = "quick"
@@ -70,6 +71,9 @@ def compare(
       the network's and the labels; and `angle_at_inputs`;
     - `margin_ratio`, for two classes: $\min_k y_k h(x_k) / |h(X)|$ of the network over the
       comparator's;
+    - `fitted`, for the square loss: whether the labels are fitted so well that the least norm for
+      the network's own predictions is that for the labels to $10^{-6}$ (for the NTK's interpolant:
+      whether $|y - h| \le 10^{-6} |y|$). Only then does `ratio` set one fit against another;
     - `loss` of the comparator, for fitted labels, and `lower_loss`: whether it is below the
       network's, which is then no global minimum;
     - `neurons`: how many the comparator has, where it is a network;

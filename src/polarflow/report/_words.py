@@ -101,7 +101,11 @@ COMPARED = (
         "all activation patterns were searched",
     ),
     ("flow", "of this network", "the same norm or margin; a dash where the two are of two kinds"),
-    ("ratio", "ratio", "of this network's to the answer's"),
+    (
+        "ratio",
+        "ratio",
+        "of this network's to the answer's; of norms it says something where the labels are fitted",
+    ),
     (
         "margin_ratio",
         "margin ratio",
