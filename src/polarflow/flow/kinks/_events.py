@@ -27,6 +27,7 @@ from ._patterns import (
     meet_kink,
     settle,
 )
+from ._pencil import let_go, pencil
 
 
 @njit(cache=True, error_model="numpy")
@@ -198,10 +199,14 @@ def held_event(
     """
     if len(side) == 0:
         return np.inf, -1, NONE
-    time, plane = leaving_event(
-        side, order, degree, multiplier, jump, output, length, slack, coefficient, other
+    time, plane = let_go(
+        side, normals, weight, output, order, multiplier, jump, degree, length, slack
     )
-    kind = LEAVE if plane >= 0 else NONE
+    if plane < 0:
+        time, plane = leaving_event(
+            side, order, degree, multiplier, jump, output, length, slack, coefficient, other
+        )
+    kind = LEAVE if time < np.inf else NONE
     motion = 0.0
     power = 1.0
     for i in range(1, order + 1):
@@ -284,7 +289,12 @@ def change_pattern(
             for h in range(p):
                 if candidate[h]:
                     add(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
+            before = side.copy()
             outcome = settle(side, candidate, normals, pull_on, pull_off, velocity)
+            for h in range(p):
+                if abs(before[h]) == 1:
+                    counts[0] += side[h] == -before[h]
+                    counts[1] += side[h] == SLIDE
             counts[2] += outcome == BRANCHED
             return outcome != CAPPED
         i = 0
@@ -300,16 +310,25 @@ def change_pattern(
     for h in range(p):
         if side[h] == SLIDE and h != plane:
             add(velocity, -pull_off[h], normals[h])
+    before = side.copy()
     outcome = meet_kink(side, plane, w, normals, pull_on, pull_off, velocity)
     if kind == WAKE and side[plane] == REST:
         # No speed across the kink yet, but it will be pushed against it: held from the start.
         side[plane] = SLIDE
-    if outcome == CROSSED:
-        counts[0] += 1
-    elif outcome == SLID:
-        counts[1] += 1
-    elif outcome == BRANCHED:
+    if outcome == BRANCHED:
         counts[2] += 1
+    elif outcome != CAPPED:
+        # Where normals are dependent it comes to several kinks at once.
+        crossed, entered = 0, 0
+        for h in range(p):
+            if abs(before[h]) == 1:
+                crossed += side[h] == -before[h]
+                entered += abs(side[h]) != 1
+        if outcome == CROSSED:
+            counts[0] += max(crossed, 1)
+        elif outcome == SLID or entered > 1:
+            counts[0] += crossed
+            counts[1] += max(entered, 1)
     return outcome != CAPPED
 
 
@@ -329,7 +348,13 @@ def event_defect(
     size = 0.0
     for o in range(outputs):
         size += evaluate(output[:, o], order, time) ** 2
-    if kind == LEAVE:
+    if kind == LEAVE and pencil(side, normals)[0] > 0:
+        # It leaves at once, with a speed that is not known yet.
+        for h in range(len(side)):
+            if abs(side[h]) != 1:
+                for o in range(outputs):
+                    defect[1] += size * abs(evaluate(jump[:, h, o], degree, time))
+    elif kind == LEAVE:
         slide = 0
         for h in range(plane):
             if side[h] == SLIDE:
