@@ -215,7 +215,15 @@ def test_the_loss_is_drawn_as_it_is(line: xr.Dataset) -> None:
     plotting.draw_loss(axes[1], line, scale="log", saddles=False)
     np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), line["loss"])
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), np.log10(line["loss"]))
-    assert [text.get_text() for text in axes[0].texts] == ["saddle 0", "saddle 1", "at rest"]
+    assert [text.get_text() for text in axes[0].texts] == ["saddle 0", "saddle 1", "not left"]
+
+
+def test_rest_is_where_the_loss_stands_still(line: xr.Dataset) -> None:
+    time = line["time"].to_numpy()
+    still = line["loss"].where(time < 14.6, float(line["loss"][-1]))
+    figure, (ax,) = plotting.new_figure()
+    plotting.draw_loss(ax, line.assign(loss=still))
+    assert [text.get_text() for text in ax.texts] == ["saddle 0", "saddle 1", "at rest"]
 
 
 def test_stars_are_the_neurons(line: xr.Dataset) -> None:

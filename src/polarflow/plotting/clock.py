@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 LN10 = float(np.log(10.0))
+#: A loss that changes by this part of the first one stands still.
+_STILL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ class TimeAxis:
 class Visit:
     """A visit to a saddle, from `log_time_enter` to `log_time_leave` (natural logarithms).
 
-    `left` tells whether the flow left it; if not, the leaving time is the end of the run.
+    `left` tells whether the flow left it; if not, the leaving time is the end of the run, and
+    `rests` whether the loss stood still there, in the second half of the visit.
     """
 
     index: int
     log_time_enter: float
     log_time_leave: float
     left: bool
+    rests: bool
     loss: float
 
 
@@ -94,16 +98,26 @@ def visits(dataset: "Dataset") -> list[Visit]:
     enter = values(dataset, "saddle_log_time_enter")
     leave = values(dataset, "saddle_log_time_leave")
     loss = values(dataset, "saddle_loss")
+    rests = _rests(dataset, float(enter[-1]))
     return [
         Visit(
             index=k,
             log_time_enter=float(enter[k]) if not np.isnan(enter[k]) else -np.inf,
             log_time_leave=float(leave[k]) if not np.isnan(leave[k]) else end,
             left=not np.isnan(leave[k]),
+            rests=rests and bool(np.isnan(leave[k])),
             loss=float(loss[k]),
         )
         for k in range(len(enter))
     ]
+
+
+def _rests(dataset: "Dataset", log_time: float) -> bool:
+    """Whether the loss stands still in the second half of the time from one on."""
+    log_times, loss = values(dataset, "log_time"), values(dataset, "loss")
+    since = log_time if not np.isnan(log_time) else -np.inf
+    late = loss[log_times >= np.logaddexp(log_times[-1], since) - np.log(2.0)]
+    return bool(np.ptp(late) <= _STILL * abs(loss[0]))
 
 
 def _wants_logarithm(log_time: ndarray, loss: ndarray) -> bool:

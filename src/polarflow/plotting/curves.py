@@ -55,9 +55,11 @@ def draw_saddles(
 
 
 def visit_name(visit: Visit) -> str:
-    """What a visit is called: a saddle, or rest when the run ended in it."""
+    """What a visit is called: a saddle, or how the run ended in it."""
     from_start = np.isneginf(visit.log_time_enter)
-    return f"saddle {visit.index}" if visit.left or from_start else "at rest"
+    if visit.left or from_start:
+        return f"saddle {visit.index}"
+    return "at rest" if visit.rests else "not left"
 
 
 def _places(
