@@ -106,6 +106,20 @@ def test_units_that_came_together_part_when_the_path_says(seed: int, rtol: float
     assert "apart" in path.notes[0]
 
 
+@pytest.mark.parametrize("seed, end", [(11, 0.562748190297994), (15, 0.9809246288517036)])
+def test_a_unit_that_comes_late_lies_beside_the_other_and_does_not_part(
+    seed: int, end: float
+) -> None:
+    # It comes to the other's KKT point e^-31 and e^-62 of its size. In Taylor series of 200 digits
+    # from e^-200 the loss is `end` at three times the time at which an example that is active on
+    # neither could have been climbed: the bends on which it lies are those of a unit of its size.
+    path = saddle_path(two_units(seed))
+    assert path.complete and [s.rest.index for s in path.saddles] == [0, 0]
+    np.testing.assert_allclose(path.end.loss, end, rtol=1e-9)
+    size = path.end.state.log_norm
+    assert abs(size[0] - size[1]) > 25.0
+
+
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_blocks_followed_by_the_engine_keep_to_the_closed_path_of_diagonal_networks(
     depth: int,
@@ -247,6 +261,9 @@ def test_units_with_all_examples_active_fit_one_label_after_the_other(units: int
     np.testing.assert_allclose([s.rest.loss for s in path.saddles], losses, atol=1e-13)
     indices = [s.rest.index for s in path.saddles]
     assert indices == [0, 2 * units, units, 0] and path.complete
+    # All units grow alike in every coordinate: their shares are those of the start.
+    end = path.end.state.weights() @ x.T
+    np.testing.assert_allclose(end[-1] * z[0], end[0] * z[-1], atol=1e-6)
 
 
 def test_a_small_unit_turns_away_from_a_point_that_has_become_a_saddle() -> None:

@@ -49,7 +49,7 @@ class Inside:
         """The modes of the active weights; the rest point with the Hessian of their sides."""
         point = np.zeros_like(unit)
         point[active] = np.exp(log_norm[active])[:, None] * unit[active]
-        near = aside(point.ravel(), self.active).reshape(point.shape)
+        near = aside(point, self.active)
         size = np.linalg.norm(near, axis=1)
         with np.errstate(divide="ignore"):
             near_norm = np.where(active, np.log(size), -np.inf)
@@ -153,8 +153,16 @@ class Inside:
 
     # -- between rest points ---------------------------------------------------------------
 
-    def leave(self, leaving: ndarray, unit: ndarray, limits: Limits, residual: ndarray) -> None:
-        """Blocks that become active: their remnants join those of the others."""
+    def leave(
+        self,
+        leaving: ndarray,
+        unit: ndarray,
+        offset: ndarray,
+        limits: Limits,
+        residual: ndarray,
+    ) -> None:
+        """Blocks that become active: their remnants, of their sizes, join those of the others."""
+        share = np.exp(offset - offset[leaving].max())
         for j in np.flatnonzero(leaving):
             own = self.small.pop(int(j), [])
             if self.blocks.level[j] > 0.0:
@@ -164,7 +172,7 @@ class Inside:
                 own = [r for m in found for r in m.after(1.0 / growth, 0.0) if m.rate < 0.0]
             for remnant in own:
                 vector = np.zeros((self.blocks.count, self.blocks.size))
-                vector[j] = remnant.vector
+                vector[j] = share[j] * remnant.vector
                 self.active.append(Remnant(remnant.exponent, vector.ravel()))
 
     def settled(self, unit: ndarray) -> ndarray:

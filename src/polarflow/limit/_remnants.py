@@ -121,13 +121,16 @@ def _parts(space: ndarray, ordered: list[Remnant]) -> list[Remnant]:
 def aside(point: ndarray, remnants: list[Remnant]) -> ndarray:
     """A point next to another, on the sides of its bends on which the remnants are.
 
-    Larger remnants count more.
+    Larger remnants count more. Every block, a row of the point, is moved by shares of its own size.
     """
     moved = point.copy()
-    share = _ASIDE * float(np.linalg.norm(point))
+    size = np.linalg.norm(point, axis=-1, keepdims=True)
+    share = _ASIDE
     for remnant in sorted(remnants, key=lambda r: -r.exponent):
-        size = float(np.linalg.norm(remnant.vector))
-        if size > 0.0 and share > 1e-14 * float(np.linalg.norm(point)):
-            moved = moved + share * remnant.vector / size
+        along = remnant.vector.reshape(point.shape) / np.where(size > 0.0, size, 1.0)
+        length = np.linalg.norm(along, axis=-1, keepdims=True)
+        felt = (length > _PART * length.max(initial=0.0)) & (size > 0.0)
+        if felt.any() and share > 1e-14:
+            moved = moved + share * size * np.where(felt, along / np.where(felt, length, 1.0), 0.0)
             share *= 0.1
     return moved

@@ -203,7 +203,7 @@ class SmoothWalk:
         self.scale[leaving], self.debt[leaving] = level[leaving], 0.0
         self.offset[leaving] += limits.gain[leaving]
         if leaving.any():
-            self.inside.leave(leaving, start, limits, flow.residual)
+            self.inside.leave(leaving, start, self.offset, limits, flow.residual)
             return leaving, False
         if turn < split:
             self.unit[turning] = self.inside.turned(turning, self.unit[turning])
