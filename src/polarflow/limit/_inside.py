@@ -3,6 +3,7 @@
 import numpy as np
 from numpy import ndarray
 
+from ._columns import Way, carried
 from ._remnants import Mode, Remnant, aside, modes
 from ._rest import RestPoint
 from ._separable import Blocks
@@ -162,7 +163,7 @@ class Inside:
         residual: ndarray,
     ) -> None:
         """Blocks that become active: their remnants, of their sizes, join those of the others."""
-        share = np.exp(offset - offset[leaving].max())
+        top = float(offset[leaving].max())
         for j in np.flatnonzero(leaving):
             own = self.small.pop(int(j), [])
             if self.blocks.level[j] > 0.0:
@@ -172,7 +173,7 @@ class Inside:
                 own = [r for m in found for r in m.after(1.0 / growth, 0.0) if m.rate < 0.0]
             for remnant in own:
                 vector = np.zeros((self.blocks.count, self.blocks.size))
-                vector[j] = share[j] * remnant.vector
+                vector[j] = np.exp(offset[j] - top) * remnant.vector
                 self.active.append(Remnant(remnant.exponent, vector.ravel()))
 
     def settled(self, unit: ndarray) -> ndarray:
@@ -205,9 +206,10 @@ class Inside:
             open_ &= ~told
         return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True))
 
-    def keep(self, active: ndarray, arrival: ndarray) -> None:
+    def keep(self, active: ndarray, arrival: ndarray, way: Way, large: ndarray) -> None:
         """After the flow to a rest point: the active blocks' remnants, the weights near it."""
         self.arrival = arrival
+        self.active = carried(self.blocks, self.active, way, large)
         kept = []
         for remnant in self.active:
             vector = remnant.vector.reshape(self.blocks.count, self.blocks.size)

@@ -163,6 +163,15 @@ class Blocks:
                 hessian.append(np.asarray(three(w, c, x, z)))
         return jacobian, gradient, hessian
 
+    def kinds(self) -> ndarray:
+        """Numbers that are equal for blocks whose H_j are one function, shape `(M,)`."""
+        found: dict[tuple[int, bytes], int] = {}
+        kinds = np.zeros(self.count, dtype=np.int64)
+        for k, (group, slot) in enumerate(zip(self.groups, self.slots, strict=True)):
+            for j, constant in enumerate(_constants(group)):
+                kinds[slot.start + j] = found.setdefault((k, constant.tobytes()), len(found))
+        return kinds
+
     def sphere(self, j: int, residual: ndarray) -> Sphere:
         """Block j's NCF on its unit sphere."""
         k = next(i for i, slot in enumerate(self.slots) if slot.start <= j < slot.stop)

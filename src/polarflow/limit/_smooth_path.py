@@ -25,6 +25,7 @@ from ..flow import Problem, Stop
 from ..flow import problem as make_problem
 from ..solution import Solution
 from ._blocks import follow
+from ._columns import Way
 from ._inside import Inside
 from ._neighbourhood import is_manifold
 from ._rest import RestPoint
@@ -50,8 +51,13 @@ _TURN = 1e-6
 _SHARE = 1e-9
 #: A residual below this share of that of the zero network is none.
 _FITTED = 1e-9
-#: How far active blocks have grown apart, of all weights' norm, where their flow is started.
+#: How far active blocks have grown apart, of their own size, where their flow is started, and the
+#: least and most of that of all weights.
 _PARTED = 1e-5
+_LEAST, _MOST = 1e-9, 1e-3
+#: The gradient there is no smaller than this share of its typical size, and the flow goes on until
+#: it is this share of what it was at the beginning.
+_ROUNDING, _BEGUN = 1e-11, 1e-2
 #: A block takes part in that if it moves by this share of the one that moves most.
 _FELT = 1e-3
 #: How many blocks may turn at one rest point.
@@ -322,21 +328,22 @@ class SmoothWalk:
         if leaving.any():
             log_norm[leaving] = self._start(leaving)
         large = self.active | leaving
-        if self.split is not None:
-            log_norm = self._parted(log_norm, self.split[0])
         scale = self.rate * float(np.linalg.norm(rest.residual))
         size = float(np.max(np.where(large, (blocks.order - 1.0) * log_norm, -np.inf)))
         slowest = float(np.max(-level[leaving] * log_norm[leaving], initial=0.0))
+        typical = scale * float(np.exp(max(size, 0.0)))
         stop = Stop(
-            grad_norm=_REST * scale * float(np.exp(max(size, 0.0))),
+            grad_norm=_REST * typical,
             log_time=float(np.log(1e7 / scale)) + slowest,
             log_loss=-200.0,
         )
-        assert stop.grad_norm is not None
-        early = _EARLY / _REST * stop.grad_norm
+        early = _EARLY * typical
         if self.split is not None:
-            moved = _PARTED * float(np.exp(log_norm[large].max()))
-            early = min(early, 1e-2 * self.split[1] * moved)
+            along, rate = self.split
+            apart = self._distance(log_norm, along, _ROUNDING * typical / rate)
+            log_norm = self._parted(log_norm, apart * along)
+            early = min(early, _BEGUN * rate * apart)
+            stop = replace(stop, grad_norm=min(_REST * typical, early))
         alone = self._to_rest(np.where(large, log_norm, -np.inf), stop, early, large)
         if alone.stop_reason != "grad_norm" and alone.status != "at_rest":
             self.notes.append(
@@ -345,7 +352,7 @@ class SmoothWalk:
             )
             return False
         end_norm, end_unit = blocks.split(alone.final.state(0))
-        near = _near_rest(alone, _NEAR / _REST * stop.grad_norm)
+        near = _near_rest(alone, _NEAR * typical)
         turning = self.given & ~large & (level == 0.0)
         until = float(alone.trajectory.log_time[near])
         # The large blocks may be at rest from the beginning: then nothing turns on the way.
@@ -362,18 +369,39 @@ class SmoothWalk:
         self._sort_out(large)
         with np.errstate(under="ignore"):
             arrival = np.exp(near_norm)[:, None] * near_unit
-        self.inside.keep(self.active, np.where(self.active[:, None], arrival, 0.0))
+        arrival = np.where(self.active[:, None], arrival, 0.0)
+        self.inside.keep(self.active, arrival, self._way(alone), large)
         return True
 
-    def _parted(self, log_norm: ndarray, along: ndarray) -> ndarray:
+    def _way(self, solution: Solution) -> Way:
+        """The blocks' flow between two rest points, as far as it moves what is small in them."""
+        along, y = solution.trajectory, self.problem.data.y
+        parts = [self.blocks.split(along.state(i)) for i in range(len(along))]
+        residual = [self.problem.loss.residual(h, y) for h in along.prediction]
+        way = Way(
+            along.time,
+            np.array([log_norm for log_norm, _ in parts]),
+            np.array([unit for _, unit in parts]),
+            np.array(residual),
+        )
+        return way.between(along.loss, along.grad_norm)
+
+    def _parted(self, log_norm: ndarray, apart: ndarray) -> ndarray:
         """Active blocks as they begin to grow apart."""
         weights = np.exp(log_norm)[:, None] * self.unit
-        weights = weights + _PARTED * float(np.linalg.norm(weights)) * along
+        weights = weights + apart
         size = np.linalg.norm(weights, axis=1)
         self.unit = np.where(
             self.active[:, None], weights / np.where(self.active, size, 1.0)[:, None], self.unit
         )
         return np.where(self.active, np.log(np.where(self.active, size, 1.0)), log_norm)
+
+    def _distance(self, log_norm: ndarray, along: ndarray, least: float) -> float:
+        """How far active blocks have grown apart, seen against rounding."""
+        size = np.exp(log_norm[self.active])
+        moved = np.linalg.norm(along[self.active], axis=1) / size
+        whole = float(np.linalg.norm(size))
+        return min(max(_PARTED / float(moved.max()), _LEAST * whole, least), _MOST * whole)
 
     def _to_rest(self, log_norm: ndarray, stop: Stop, early: float, large: ndarray) -> Solution:
         """The flow of the large blocks until Newton's method finds the rest point.
