@@ -14,7 +14,7 @@ from polarflow.comparators import least_variation_norm, orthogonal_variation_nor
 from polarflow.data import Data, named
 from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.flow import Problem
-from polarflow.limit import pursue, refine, saddle_path
+from polarflow.limit import refine, saddle_path
 from polarflow.networks import BlockState, Diagonal, balanced, block_state
 
 HIGH_SMALL = replace(HIGH, examples=20, dimension=40, width=40)
@@ -291,40 +291,3 @@ def test_a_comparison_that_fails_costs_no_path(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert done.code == code and len(summary["saddles"]) == 3
     assert summary["notes"][-1] == f"Not compared: {note}" and "comparison" not in summary
-
-
-def test_pursuit_on_orthonormal_data_takes_two_neurons(orthonormal: Problem) -> None:
-    x, y = orthonormal.data.x, orthonormal.data.y
-    steps = pursue(orthonormal)
-    assert [int(step.rest.active.sum()) for step in steps] == [0, 1, 2]
-    assert steps[-1].rest.loss < 1e-20 and steps[-1].sign is None and steps[0].exact
-    square = np.sum(np.exp(2.0 * steps[-1].rest.state.log_norm))
-    np.testing.assert_allclose(square, 2 * orthogonal_variation_norm(x, y), rtol=1e-9)
-    # Half the growth rates of the saddle path: |D+| and |D-|.
-    rates = saddle_path(orthonormal).escape_rates
-    np.testing.assert_allclose([s.value for s in steps[:2]], 1.0 / rates, rtol=1e-9)
-
-
-def test_pursuit_passes_the_minimum_in_which_the_flow_gets_stuck() -> None:
-    problem = start(named("three-points"), 60)
-    stuck = saddle_path(problem).end.loss
-    steps = pursue(problem)
-    losses = [step.rest.loss for step in steps]
-    assert (np.diff(losses) < 0).all() and losses[-1] < 1e-20 < stuck
-    assert all(step.rest.grad_norm < 1e-12 for step in steps)
-
-
-def test_pursuit_says_what_it_is_not_for() -> None:
-    data = Data(np.eye(2), np.array([1.0, -1.0]))
-    problem = replace(start(data, 2), loss=pf.Logistic())
-    with pytest.raises(pf.PolarflowError, match="loss.kind"):
-        pursue(problem)
-
-
-def test_the_verb_pursue(command, tmp_path) -> None:
-    spec = tmp_path / "spec.toml"
-    spec.write_text('[data]\nname = "two-points"\n')
-    assert command("pursue", spec, "--out", tmp_path / "out", "--quiet").code == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert [step["blocks"] for step in summary["steps"]] == [0, 1, 2]
-    assert summary["final"]["loss"] < 1e-20

@@ -6,9 +6,15 @@ would go on to a rest point. Pursuit does just that: add a neuron at the maximum
 the flow of the neurons at hand from there to rest, repeat. It ends where no neuron correlates with
 the residual: a global minimum if the loss is convex in the predictions, since it is convex in the
 measure of neurons on the sphere, with $-N_r$ as its slope.
+
+With a loss of classification the neurons at hand may separate the examples, and then there is no
+rest: pursuit ends when they do, at a loss that is asked for. With $p_k = |r_k| / \sum_l |r_l|$
+every network obeys
+$\min_k y_k h_k / |\theta|^2 \le \sum_k p_k y_k h_k / |\theta|^2 \le \tfrac12 \max_u |N_{py}(u)|$:
+the maximum bounds the normalised margin that any width could reach.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +23,25 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem, Stop
+from ..losses import MarginLoss, Square
 from ..ncf._peaks import Peak, activity, climb, highest
 from ..ncf._regions import LARGEST, most_regions, regions
 from ..networks import BlockState
-from ._blocks import follow, growth, largest_rate, subproblem, two_layer
+from ._blocks import distance, follow, growth, largest_rate, subproblem, two_layer
+from ._cells import settle_in_cells
 from ._rest import RestPoint, refine
 
 #: ln of the norm of a neuron that is added.
 _LOG_START = -15.0
-#: The gradient at rest, in units of Lambda(r) at zero, times the largest norm.
+#: The gradient at rest, in units of Lambda(r) at zero, times the largest norm; with a loss of
+#: classification, where it may fall like 1/t; and where rest points are looked for cell by cell.
 _REST = 1e-10
+_SLOW_REST = 1e-6
+_NEAR_REST = 1e-4
+#: The time that is given to separated examples, in units of 1/Lambda(r) at zero.
+_LONG = 1e200
+#: A neuron that correlates no more than this part above those at hand is one of them.
+_SAME = 1e-4
 #: A neuron of this share of sum_j |a_j||w_j| that decays is dropped.
 _SHARE = 1e-9
 
@@ -37,10 +52,13 @@ class PursuitStep:
 
     **Attributes:**
 
-    - `rest`: the rest point of the neurons so far.
+    - `rest`: the rest point of the neurons so far; with examples that are separated, or about to
+      be, the place where their flow was left, with an empty spectrum.
     - `value`: the largest $|N_r|$ over unit hidden weights, half the growth rate it gives.
     - `exact`: whether that is the maximum over all activation patterns, or over those climbed to.
     - `sign`, `direction`: of the neuron that is added; None at the end.
+    - `margin`, `margin_bound`: with a loss of classification, min_k y_k h_k/|theta|^2, and what it
+      can be for any width (if `exact`); None otherwise, and without neurons.
     """
 
     rest: RestPoint
@@ -48,6 +66,8 @@ class PursuitStep:
     exact: bool
     sign: float | None
     direction: Float[ndarray, " d"] | None
+    margin: float | None = None
+    margin_bound: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The step as it stands in summary.json."""
@@ -61,6 +81,8 @@ class PursuitStep:
             "exact": self.exact,
             "sign": self.sign,
             "direction": None if self.direction is None else self.direction.tolist(),
+            "normalized_margin": self.margin,
+            "margin_bound": self.margin_bound,
         }
 
 
@@ -79,21 +101,22 @@ def pursue(
 
     - `problem`: data, network (its activation) and loss; the initial state does not matter.
     - `blocks`: how many neurons are added at most.
-    - `loss`: a loss at which it ends.
+    - `loss`: a loss at which it ends; with a loss of classification examples are separated there.
     - `rtol`: tolerance of the flows.
     - `samples`, `seed`: of the directions from which maxima are climbed, where the activation
       patterns are too many to be enumerated.
 
     **Returns:** the rest points in order, from the empty network on.
 
-    **Raises:** `PolarflowError` for other networks, several outputs and other losses than the
-    square loss.
+    **Raises:** `PolarflowError` for other networks, several outputs (the largest NCF over the
+    sphere is known for one), and losses of no other kind than square, logistic and exponential.
     """
     slope = two_layer(problem).slope
-    if problem.loss.kind != "square":
+    separates = isinstance(problem.loss, MarginLoss)
+    if not separates and not isinstance(problem.loss, Square):
         raise PolarflowError(
-            f'loss.kind = "{problem.loss.kind}": pursuit goes from one rest point to the next, and '
-            'a loss of classification has none once the examples are separated; "square" has.'
+            f'loss.kind = "{problem.loss.kind}": pursuit goes from one minimum to the next, and '
+            'this loss has none; "square", "logistic" and "exponential" have, or end separated.'
         )
     x, y = problem.data.x, problem.data.y
     rng = np.random.default_rng([seed, 5])
@@ -103,16 +126,26 @@ def pursue(
     state = BlockState(np.zeros(0), np.zeros((0, 1 + x.shape[1])))
     first = largest_rate(problem, problem.loss.residual(np.zeros(len(y)), y))
     steps: list[PursuitStep] = []
+    least = (_SLOW_REST if separates else _REST) * first
     while True:
-        rest = refine(problem, state, np.ones(state.blocks, dtype=bool))
+        rest = _rest(problem, state)
         sign, best = max(
             ((s, _best(s * rest.residual, x, slope, patterns, starts)) for s in (1.0, -1.0)),
             key=lambda found: found[1].value,
         )
-        ends = best.value <= 1e-10 * first or rest.loss <= loss or len(steps) >= blocks
+        own = 0.5 * growth(problem, rest.state.direction, rest.residual).max(initial=0.0)
+        known = best.value <= max(least, 2.0 * own * (1.0 + _SAME))
+        ends = known or rest.loss <= loss or len(steps) >= blocks
+        margin, bound = _margins(problem, rest, best.value) if separates else (None, None)
         steps.append(
             PursuitStep(
-                rest, best.value, exact, None if ends else sign, None if ends else best.direction
+                rest,
+                best.value,
+                exact,
+                None if ends else sign,
+                None if ends else best.direction,
+                margin,
+                bound,
             )
         )
         if ends:
@@ -122,20 +155,69 @@ def pursue(
             np.append(rest.state.log_norm, _LOG_START),
             np.concatenate([rest.state.direction, new[None]]),
         )
-        state = _settle(problem, grown, first, rtol)
+        state = _settle(problem, grown, first, rtol, loss if separates else None)
 
 
-def _settle(problem: Problem, start: BlockState, rate: float, rtol: float) -> BlockState:
-    """The flow from a state to rest, without the neurons that it makes vanish."""
+def _settle(
+    problem: Problem, start: BlockState, rate: float, rtol: float, level: float | None
+) -> BlockState:
+    """The flow from a state to rest, or to a level of the loss; vanishing neurons are dropped."""
     largest = float(np.exp(max(0.0, start.log_norm.max())))
-    stop = Stop(grad_norm=_REST * rate * largest, time=1e7 / rate, log_loss=-200.0)
-    end = follow(subproblem(problem, start), stop, rtol).final.state(0)
+
+    def after(start: BlockState, stop: Stop) -> BlockState:
+        return follow(subproblem(problem, start), stop, rtol).final.state(0)
+
+    grad = rate * largest
+    if level is None:
+        stop = Stop(grad_norm=_NEAR_REST * grad, time=1e7 / rate, log_loss=-200.0)
+        near = after(start, stop)
+        # A valley with many kinks takes a flow many thousands of steps to the end.
+        found = settle_in_cells(problem, near)
+        end = after(near, replace(stop, grad_norm=_REST * grad)) if found is None else found
+    else:
+        end = after(start, Stop(grad_norm=_SLOW_REST * grad, loss=level, time=1e12 / rate))
+        if (problem.data.y * two_layer(problem).predict(end, problem.data.x) > 0.0).all():
+            end = after(end, Stop(loss=level, time=_LONG / rate))
     h = two_layer(problem).predict(end, problem.data.x)
     rates = growth(problem, end.direction, problem.loss.residual(h, problem.data.y))
     with np.errstate(under="ignore"):
         share = np.exp(2.0 * end.log_norm)
-    kept = (share > _SHARE * share.sum()) | (rates >= 0.0)
+    kept = (share > _SHARE * share.sum()) | ((rates >= 0.0) & (share > 0.0))
     return BlockState(end.log_norm[kept], end.direction[kept])
+
+
+def _rest(problem: Problem, state: BlockState) -> RestPoint:
+    """The rest point at a state, or the state itself where a loss of classification has none."""
+    every = np.ones(state.blocks, dtype=bool)
+    if not isinstance(problem.loss, MarginLoss) or state.blocks == 0:
+        return refine(problem, state, every)
+    network, x, y = two_layer(problem), problem.data.x, problem.data.y
+    h = np.asarray(network.predict(state, x))
+    r = problem.loss.residual(h, y)
+    with np.errstate(under="ignore"):
+        size = np.exp(state.log_norm)
+    speed = np.hypot(growth(problem, state.direction, r), distance(problem, state.direction, r))
+    return RestPoint(
+        state=state,
+        active=every,
+        loss=float(problem.loss.value(h, y)),
+        grad_norm=float(np.linalg.norm(size * speed)),
+        prediction=h,
+        residual=r,
+        spectrum=np.zeros(0),
+        kernel=0,
+    )
+
+
+def _margins(
+    problem: Problem, rest: RestPoint, highest: float
+) -> tuple[float | None, float | None]:
+    """The normalised margin, and its bound for all widths from the largest |N_r|."""
+    if rest.state.blocks == 0:
+        return None, None
+    square = float(np.sum(np.exp(2.0 * rest.state.log_norm)))
+    weight = float(np.abs(rest.residual).sum())
+    return float(np.min(problem.data.y * rest.prediction)) / square, 0.5 * highest / weight
 
 
 def _best(z: ndarray, x: ndarray, slope: float, patterns: ndarray | None, starts: ndarray) -> Peak:
