@@ -272,6 +272,9 @@ def test_the_verb_writes_the_path(command, tmp_path) -> None:
     least = next(c for c in summary["comparison"] if c["name"] == "least_variation_norm")
     np.testing.assert_allclose(least["ratio"], 1.0, rtol=1e-10)
     assert least["exact"] and not least["lower_loss"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "least norm" in page and f"{rates[0]:.6g}" in page
+    assert {p.suffix for p in (tmp_path / "out" / "figures").iterdir()} == {".pdf", ".png"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from polarflow.report import write_report
+from polarflow.plotting import path_figure
+from polarflow.report import write_path_report, write_report
 from polarflow.report._charts import payload, rounded, script_literal
 from polarflow.report._numbers import exponential, number
 
@@ -192,3 +193,73 @@ def test_numbers_beyond_a_float() -> None:
     assert exponential(-1000 * np.log(10.0)) == "10<sup>\u22121000</sup>"
     assert exponential(float(np.log(2.5))) == "2.5"
     assert exponential(None) == exponential(float("-inf")) == "–"
+
+
+def entry(index: int, loss: float, log_rate: float | None, **changes: Any) -> dict[str, Any]:
+    rate = None if log_rate is None else float(np.exp(min(log_rate, 700.0)))
+    return {
+        "index": index,
+        "loss": loss,
+        "grad_norm": 1e-16,
+        "residual_norm": 0.5,
+        "active_blocks": index,
+        "escape_rate": rate,
+        "log_escape_rate": log_rate,
+        "escape_order": 2,
+        "leaving_blocks": [index] if log_rate is not None else [],
+        "escape_growth": 0.3,
+        "kkt_residual": None,
+        "next_exponent": -0.25,
+        "hessian_index": 0,
+        "hessian_kernel": 1,
+        **changes,
+    }
+
+
+def path_page(saddles: list[dict[str, Any]], folder: Path, **more: Any) -> str:
+    summary = {"status": "ok", "saddles": saddles, "ties": [], "notes": [], **more}
+    write_path_report(summary, "a <path>", folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_path_shows_its_rest_points_and_needs_nothing_else(tmp_path: Path) -> None:
+    saddles = [entry(0, 0.5, np.log(2.0)), entry(1, 0.25, np.log(3.5)), entry(2, 0.0, None)]
+    page = path_page(
+        saddles,
+        tmp_path,
+        ties=[{"saddle": 1, "blocks": [[0], [1]]}],
+        notes=["1 < 2"],
+        status="incomplete",
+    )
+    assert "a &lt;path&gt;" in page and "1 &lt; 2" in page and "<script" not in page
+    assert "could not be followed" in page and "2 KKT points leave" in page
+    rows = re.findall(r"<tr>(.*?)</tr>", page[page.index("<tbody>") : page.index("</tbody>")])
+    cells = [re.findall(r"<td>(.*?)</td>", row)[1:3] for row in rows]
+    assert cells == [["2", "0.5"], ["3.5", "0.25"], ["–", "0"]]
+    parser = Outside()
+    parser.feed(page)
+    assert parser.fetched == []
+
+
+def test_the_staircase_stands_at_the_losses_between_the_escape_rates() -> None:
+    saddles = [entry(0, 0.5, np.log(2.0)), entry(1, 0.25, np.log(3.5)), entry(2, 0.0, None)]
+    (ax,) = path_figure(saddles).axes
+    (steps,) = ax.patches
+    values, edges, _ = steps.get_data()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(values, [0.5, 0.25, 0.0])
+    np.testing.assert_allclose(edges[1:3], [2.0, 3.5])
+    assert edges[0] == 0.0 and edges[3] > 3.5
+
+
+@pytest.mark.parametrize("log_rates, orders", [([-9.0, 2.0], [2, 2]), ([0.1, 2300.0], [2, 3])])
+def test_rates_far_apart_and_on_several_scales_can_be_drawn(
+    log_rates: list[float], orders: list[int], tmp_path: Path
+) -> None:
+    saddles = [
+        entry(k, 1.0 / (k + 1), r, escape_order=o)
+        for k, (r, o) in enumerate(zip(log_rates, orders, strict=True))
+    ]
+    page = path_page([*saddles, entry(2, 0.1, None)], tmp_path)
+    assert "<svg" in page
+    alone = path_page([entry(0, 0.3, None)], tmp_path)
+    assert "no rest point is left" in alone

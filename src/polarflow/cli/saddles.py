@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..store import finite, open_folder
+from ..store import FIGURES, REPORT, RunFolder, finite, open_folder
 from ._comparing import compared, statements
+from ._progress import tell
 from ._provenance import provenance
 from ._words import aligned, shown
 from ._working import working
@@ -32,7 +33,7 @@ def saddles(
     spec
         A TOML file as for `run`; [flow] is not needed.
     out
-        The folder for summary.json; a fresh one under runs/ otherwise.
+        The folder for summary.json, figures and report.html; a fresh one under runs/ otherwise.
     set_
         section.key=value in place of what the spec says, any number of times.
     compare
@@ -60,13 +61,34 @@ def saddles(
         entry["neighbourhood"] = None if near is None else near.to_dict()
     answers = "all" if compare else plan.spec.compare.answers
     whole = compared(summary, plan.problem, path.end.state, answers)
-    folder.write_summary(finite(summary))
+    summary = finite(summary)
+    with working(folder, spec):
+        drawn = _draw(folder, summary, spec.stem)
+        folder.write_summary(summary)
     folder.finish()
     if not quiet:
         print(_account(summary, folder.path))
     if not whole:
         return Exit.INTERRUPTED
-    return Exit.OK if path.complete else Exit.STOPPED
+    if not path.complete:
+        return Exit.STOPPED
+    return Exit.OK if drawn else Exit.FAILED
+
+
+def _draw(folder: RunFolder, summary: Mapping[str, Any], name: str) -> bool:
+    """Write pictures and report; False if that fails, which must not cost the numbers."""
+    from ..plotting import path_figure, save
+    from ..report import write_path_report
+
+    try:
+        with folder.member(FIGURES) as partial:
+            save(path_figure(summary["saddles"]), partial, "path")
+        with folder.member(REPORT) as partial:
+            write_path_report(summary, f"From saddle to saddle: {name}", partial)
+    except Exception as error:
+        tell(f"the pictures could not be drawn: {error}")
+        return False
+    return True
 
 
 def _clock(order: float, several: bool) -> str:
@@ -109,4 +131,4 @@ def _account(summary: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"  saddle {tie['saddle']}: {len(tie['blocks'])} KKT points leave at a time")
     lines += [f"  {note}" for note in summary["notes"]]
     lines += statements(finite(summary))
-    return "\n".join([*lines, "", f"  {folder}: summary.json"])
+    return "\n".join([*lines, "", f"  {folder}: summary.json, figures, report.html"])

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .curves import draw_saddles as draw_saddles
     from .neurons import draw_neurons as draw_neurons
     from .neurons import draw_projection as draw_projection
+    from .path import draw_path as draw_path
+    from .path import path_figure as path_figure
     from .states import function_on_line as function_on_line
     from .states import kinks_and_heights as kinks_and_heights
     from .states import loss_at as loss_at
@@ -47,6 +49,7 @@ _HOME = {
     "draw_loss": ".curves",
     "draw_ncf": ".correlation",
     "draw_neurons": ".neurons",
+    "draw_path": ".path",
     "draw_projection": ".neurons",
     "draw_saddles": ".curves",
     "figures": "._collection",
@@ -58,6 +61,7 @@ _HOME = {
     "new_figure": ".style",
     "ncf_figures": ".correlation",
     "on_a_line": ".states",
+    "path_figure": ".path",
     "plane": ".states",
     "save": ".style",
     "state_at": ".states",

@@ -132,14 +132,14 @@ def write_report(dataset: "Dataset", summary: Mapping[str, Any], path: str | Pat
         saddles=_saddles(summary.get("saddles") or []),
         norms_note=_norms_note(drawn["norms"]),
         late=_late(summary.get("late") or {}),
-        comparison=_comparison(summary.get("comparison") or []),
+        comparison=comparison(summary.get("comparison") or []),
         estimate=_estimate(summary.get("error_estimate") or {}),
         facts="".join(
             f'<tr><th scope="row">{name}</th><td>{text}</td></tr>'
             for name, text in facts(dataset, summary)
         ),
-        notes=_notes(summary.get("notes") or ()),
-        spec=_spec(summary.get("spec")),
+        notes=notes(summary.get("notes") or ()),
+        spec=resolved(summary.get("spec")),
         definitions="".join(
             f"<dt>{name}</dt><dd>{text}</dd>" for name, text in definitions(dataset)
         ),
@@ -291,7 +291,7 @@ def _late(late: Mapping[str, Any]) -> str:
 </section>"""
 
 
-def _comparison(entries: list[Mapping[str, Any]]) -> str:
+def comparison(entries: list[Mapping[str, Any]]) -> str:
     if not entries:
         return ""
     columns = [(key, *words) for key, *words in COMPARED if any(key in e for e in entries)]
@@ -348,12 +348,12 @@ def _estimate(estimate: Mapping[str, Any]) -> str:
 </section>"""
 
 
-def _notes(notes: Iterable[str]) -> str:
+def notes(notes: Iterable[str]) -> str:
     texts = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
     return f'<p class="note">To be known</p><ul class="note">{texts}</ul>' if texts else ""
 
 
-def _spec(spec: Any) -> str:
+def resolved(spec: Any) -> str:
     if not spec:
         return ""
     text = json.dumps(spec, indent=2, ensure_ascii=False)
