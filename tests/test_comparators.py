@@ -244,3 +244,14 @@ def test_squared_relu_margins_are_games_with_certificates(d: int) -> None:
     np.testing.assert_allclose(local.margin, best.margin, rtol=1e-10)
     fewer = local_margin(x, y, best.direction[1:], best.sign[1:])
     assert fewer.margin < best.margin and abs(fewer.gap) < 1e-12
+
+
+def test_a_program_that_runs_out_of_time_says_how_far_it_is() -> None:
+    rng = np.random.default_rng(2)
+    data = Data(rng.standard_normal((9, 3)), rng.standard_normal(9))
+    network = TwoLayer(2)
+    whole = least_variation_norm(data, network)
+    cut = least_variation_norm(data, network, seconds=0.0)
+    assert whole.exact and abs(whole.gap) < 1e-9 * whole.value and cut.gap > 1e-4 * whole.value
+    assert cut.dual_value <= whole.value * (1 + 1e-9) <= cut.value * (1 + 2e-9)
+    assert cut.violation < 1e-9

@@ -1,7 +1,7 @@
 """The second-order cone program of the least variation norm; patterns enter as columns."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -10,11 +10,16 @@ from numpy import ndarray
 from ..errors import PolarflowError
 from ..ncf._peaks import Peak, activity, climb, highest
 from ..ncf._regions import LARGEST, most_regions, regions
+from ._atoms import Atoms, atoms_of, polished
 from ._minimum import VariationMinimum
 
 #: Relative duality gap at which columns stop.
 _GAP = 1e-9
 _ROUNDS = 60
+#: How long a program may take by default, in seconds.
+PATIENCE = 300.0
+#: A pattern that is in no neuron of so many masters is forgotten.
+_IDLE = 2
 #: So many patterns are there at the start, besides hints, and those of peaks of the labels' NCF.
 _FIRST = 16
 #: Directions and kinks that are so near are tried as one, from an interior-point solution.
@@ -42,7 +47,9 @@ class Program:
         hints: ndarray | None,
         samples: int,
         seed: int,
+        seconds: float = PATIENCE,
     ) -> None:
+        self.seconds = seconds
         if y.ndim != 1:
             raise PolarflowError("data.y has several columns; the program needs one output.")
         _, sigma, vt = np.linalg.svd(x, full_matrices=False)
@@ -57,6 +64,7 @@ class Program:
         given = activity(self.starts, self.x, slope)
         self.all = activity(regions(self.x), self.x, slope) if self.exact else given
         self.patterns: list[tuple[float, ndarray]] = []
+        self.idle: list[int] = []
         self.used = np.zeros((0, len(self.basis)))
         count = _FIRST + (len(hints) if hints is not None else 0)
         for sign in (1.0, -1.0):
@@ -69,9 +77,22 @@ class Program:
         new = not any(s == sign and np.array_equal(active, a) for s, a in self.patterns)
         if new:
             self.patterns.append((sign, active))
+            self.idle.append(0)
         return new
 
+    def _drop_idle(self, weights: ndarray) -> None:
+        """Forget patterns without a neuron in the last masters: they make these slow."""
+        size = np.linalg.norm(weights, axis=1)
+        used = size > _SHARE * size.sum()
+        self.idle = [0 if u else i + 1 for u, i in zip(used, self.idle, strict=True)]
+        kept = [k for k, i in enumerate(self.idle) if i <= _IDLE]
+        self.patterns = [self.patterns[k] for k in kept]
+        self.idle = [self.idle[k] for k in kept]
+
     def solve(self) -> VariationMinimum:
+        end = perf_counter() + self.seconds
+        best: tuple[float, VariationMinimum] | None = None
+        lowest = np.inf
         for attempt in range(_ROUNDS):
             solved = self._master()
             if solved is None:
@@ -79,13 +100,21 @@ class Program:
                 continue
             weights, nu = solved
             result, merit = self._result(weights, nu)
-            if merit <= _GAP:
-                return result
+            if best is None or merit < best[0]:
+                best = merit, result
+            if merit <= _GAP or perf_counter() > end:
+                return best[1]
+            # Only where the master fell, so that no pattern comes and goes for ever.
+            if result.value < lowest * (1.0 - _GAP):
+                self._drop_idle(weights)
+            lowest = min(lowest, result.value)
             grew = False
             for sign, found in self.columns:
                 grew |= self._add(sign, found.active)
             if not grew:
-                return result
+                return best[1]
+        if best is not None:
+            return best[1]
         raise PolarflowError(f"The program did not converge within {_ROUNDS} rounds of columns.")
 
     def _widen(self, attempt: int) -> None:
@@ -167,7 +196,7 @@ class Program:
             found = _Network(np.zeros(0), np.zeros(0), none, 0.0)
             return self._minimum(found), 0.0
         for near in _NEAR:
-            atoms = _atoms(signs, self.used, self.x, self.slope, near)
+            atoms = atoms_of(signs, self.used, self.x, self.slope, near)
             columns += self._try(atoms, nu)
             if self._gap() < _ROUNDING:
                 break
@@ -180,12 +209,12 @@ class Program:
                 signs, self.used, dual = vertex
                 columns += self._bound(dual)
                 for within in (near, *_NEAR):
-                    atoms = _atoms(signs, self.used, self.x, self.slope, within)
+                    atoms = atoms_of(signs, self.used, self.x, self.slope, within)
                     columns += self._try(atoms, dual)
                 if self._gap() < _ROUNDING:
                     break
         if self.best is None:  # as the solver left it, with its violation
-            raw = _atoms(*given, self.x, self.slope, _NEAR[-1])
+            raw = atoms_of(*given, self.x, self.slope, _NEAR[-1])
             self._keep(raw.sign, raw.mass, raw.direction, np.inf)
             columns += self._bound(nu)
         assert self.best is not None
@@ -218,12 +247,12 @@ class Program:
             return 0.0
         return abs(float(self.best.mass.sum()) - self.bound) / float(self.best.mass.sum())
 
-    def _try(self, atoms: "_Atoms", nu: ndarray) -> list[tuple[float, Peak]]:
+    def _try(self, atoms: Atoms, nu: ndarray) -> list[tuple[float, Peak]]:
         """Keep the network and the bound that equations on atoms give, if they are better."""
-        polished = _polished(atoms, nu, self.x, self.y, self.slope, self.margin)
-        if polished is None:
+        exact = polished(atoms, nu, self.x, self.y, self.slope, self.margin)
+        if exact is None:
             return []
-        mass, direction, dual = polished
+        mass, direction, dual = exact
         self._keep(atoms.sign, mass, direction)
         return self._bound(dual)
 
@@ -315,84 +344,3 @@ class _Network:
     mass: ndarray
     direction: ndarray
     violation: float
-
-
-@dataclass(frozen=True)
-class _Atoms:
-    """Neurons of different sign, direction or pattern, and the kinks that they lie on."""
-
-    sign: ndarray
-    mass: ndarray
-    direction: ndarray
-    active: ndarray
-    kinks: Sequence[ndarray]
-
-
-def _atoms(sign: ndarray, weights: ndarray, x: ndarray, slope: float, near: float) -> _Atoms:
-    """Vectors of the patterns as neurons; directions and kinks that are near are one."""
-    size = np.linalg.norm(weights, axis=1)
-    unit = weights / np.where(size > 0, size, 1.0)[:, None]
-    left, groups = list(np.argsort(-size)), []
-    while left:
-        first = left[0]
-        same = [j for j in left if sign[j] == sign[first]
-                and np.linalg.norm(unit[j] - unit[first]) <= near]  # fmt: skip
-        left = [j for j in left if j not in same]
-        groups.append(same)
-    total = np.array([weights[g].sum(axis=0) for g in groups]).reshape(-1, x.shape[1])
-    mass = np.linalg.norm(total, axis=1)
-    direction = total / np.where(mass > 0, mass, 1.0)[:, None]
-    z = direction @ x.T
-    kinks = [np.flatnonzero(np.abs(row) < near * np.linalg.norm(x, axis=1)) for row in z]
-    return _Atoms(
-        sign[[g[0] for g in groups]], mass, direction, activity(direction, x, slope), kinks
-    )
-
-
-def _polished(
-    atoms: _Atoms, nu: ndarray, x: ndarray, y: ndarray, slope: float, margin: bool
-) -> tuple[ndarray, ndarray, ndarray] | None:
-    r"""The solution to rounding, by Newton's method on the optimality conditions.
-
-    A neuron of sign s is $u = s P \sum_k \nu_k s'_k x_k$ with $|u| = 1$, P the projection onto
-    the kinks that it lies on; masses c and multipliers $\nu$ are the unknowns. The systems are
-    solved by least squares, since masses need not be unique. None if that leads to no network.
-    """
-    force = []
-    for active, kinks in zip(atoms.active, atoms.kinks, strict=True):
-        columns = (active[:, None] * x).T
-        if len(kinks):
-            q = np.linalg.svd(x[kinks], full_matrices=False)
-            span = q[2][q[1] > 1e-9 * q[1][0]]
-            columns = columns - span.T @ (span @ columns)
-        force.append(columns)
-    if not force:
-        return None
-    columns = np.array(force)
-    fitted = np.abs(nu) > 1e-7 * np.abs(nu).max() if margin else np.ones(len(y), dtype=bool)
-    target = (1.0 / y[fitted]) if margin else y
-    mass, dual = atoms.mass.copy(), np.where(fitted, nu, 0.0)[fitted]
-    columns = columns[:, :, fitted]
-    outputs = np.einsum("jk,kc,jcl->jkl", atoms.active[:, fitted], x[fitted], columns)
-    for _ in range(12):
-        direction = columns @ dual
-        fit = np.einsum("j,jkl,l->k", mass, outputs, dual) - target
-        unit = 0.5 * (np.sum(direction**2, axis=1) - 1.0)
-        by_mass = (outputs @ dual).T
-        by_dual = np.einsum("j,jkl->kl", mass, outputs)
-        norms = np.einsum("jc,jcl->jl", direction, columns)
-        zero = np.zeros((len(mass), len(mass)))
-        matrix = np.block([[by_mass, by_dual], [zero, norms]])
-        step = np.linalg.lstsq(matrix, -np.concatenate([fit, unit]), rcond=1e-12)[0]
-        mass, dual = mass + step[: len(mass)], dual + step[len(mass) :]
-        if np.abs(step).max() < 1e-15 * max(1.0, np.abs(mass).max(), np.abs(dual).max()):
-            break
-    if not (np.isfinite(mass).all() and (mass >= 0.0).all()):
-        return None
-    direction = atoms.sign[:, None] * (columns @ dual)
-    size = np.linalg.norm(direction, axis=1)
-    if (np.abs(size - 1.0) > 1e-9).any():
-        return None
-    full = np.zeros(len(y))
-    full[fitted] = dual
-    return mass, direction / size[:, None], full

@@ -22,7 +22,7 @@ from ..data import Data
 from ..networks import TwoLayer
 from ._minimum import VariationMinimum
 from ._orthogonal import orthogonal_minimum
-from ._program import Program
+from ._program import PATIENCE, Program
 
 
 def least_variation_norm(
@@ -32,6 +32,7 @@ def least_variation_norm(
     hints: Float[ndarray, "h d"] | None = None,
     samples: int = 200,
     seed: int = 0,
+    seconds: float = PATIENCE,
 ) -> VariationMinimum:
     r"""The interpolant of least variation norm, $h(x_k) = y_k$ for all k.
 
@@ -45,11 +46,16 @@ def least_variation_norm(
     - `network`: its activation counts; its width does not.
     - `hints`: hidden weights whose patterns are tried first, such as those of a flow.
     - `samples`, `seed`: of random directions, where patterns are sampled.
+    - `seconds`: after so long the best solution so far is returned; its `gap` says how far from
+      the optimum it may be.
 
     **Raises:** `PolarflowError` if no network interpolates the labels.
     """
     least = orthogonal_minimum(data.x, data.y, network.slope) if data.y.ndim == 1 else None
-    return least or Program(data.x, data.y, network.slope, False, hints, samples, seed).solve()
+    return (
+        least
+        or Program(data.x, data.y, network.slope, False, hints, samples, seed, seconds).solve()
+    )
 
 
 def most_margin(
@@ -59,6 +65,7 @@ def most_margin(
     hints: Float[ndarray, "h d"] | None = None,
     samples: int = 200,
     seed: int = 0,
+    seconds: float = PATIENCE,
 ) -> VariationMinimum:
     r"""The network of least variation norm with margins $y_k h(x_k) \ge 1$.
 
@@ -74,4 +81,4 @@ def most_margin(
         if least is not None:
             missed = float(np.max(1.0 - data.y * least(data.x), initial=0.0))
             return replace(least, violation=missed)
-    return Program(data.x, data.y, network.slope, True, hints, samples, seed).solve()
+    return Program(data.x, data.y, network.slope, True, hints, samples, seed, seconds).solve()
