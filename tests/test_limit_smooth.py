@@ -120,6 +120,18 @@ def test_a_unit_that_comes_late_lies_beside_the_other_and_does_not_part(
     assert abs(size[0] - size[1]) > 25.0
 
 
+def test_units_that_act_as_one_part_after_another_unit_has_left() -> None:
+    # Four units act as one, beside a fifth that leaves in between: what is small in them goes
+    # through a flow between two rest points before it grows to the end. Leaving times integrated
+    # in the weights, in Taylor series of 60 and 80 digits from e^-40 and e^-70.
+    rng = np.random.default_rng([1, 5])
+    data = Data(rng.standard_normal((6, 3)), np.abs(rng.standard_normal(6)) + 0.3)
+    path = saddle_path(start(data, SquaredRelu(5, (1.0,) * 5), 1))
+    times = np.array([[12.9113, 41.6835, 104.2903], [22.7433, 64.8558, 188.3194]])
+    np.testing.assert_allclose(path.escape_rates, (times[1] - times[0]) / 30.0, rtol=1e-3)
+    assert [s.leaving for s in path.saddles[:-1]] == [(0, 1, 2, 3), (4,), (0, 1, 2, 3)]
+
+
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_blocks_followed_by_the_engine_keep_to_the_closed_path_of_diagonal_networks(
     depth: int,

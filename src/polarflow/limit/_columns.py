@@ -96,8 +96,10 @@ def carried(blocks: Blocks, remnants: list[Remnant], way: Way, active: ndarray) 
         terms: list[_Term] = []
         for i, remnant in enumerate(rest):
             rows = remnant.vector.reshape(blocks.count, blocks.size)
-            hidden = bundle.hidden(rows[group])
-            terms += _split(remnant.exponent, hidden, float(np.abs(hidden).max(initial=0.0)))
+            relative = bundle.relative(rows[group])
+            hidden = bundle.beside(relative)
+            # What moves the large part alone leaves rounding in the columns.
+            terms += _split(remnant.exponent, hidden, float(np.linalg.norm(relative)))
             outside = rows.copy()
             outside[group] -= bundle.share[:, None] * hidden
             rest[i] = replace(remnant, vector=outside.ravel())
@@ -156,13 +158,13 @@ class _Bundle:
         self.first = int(group[np.argmax(log_norm)])
         self.most = min(len(group), blocks.size) - self.rank
 
-    def hidden(self, rows: ndarray) -> ndarray:
-        """What of a change of all blocks is unfelt by the output, in units of their sizes."""
+    def relative(self, rows: ndarray) -> ndarray:
+        """A change of all blocks in units of their sizes."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            rows = np.where(self.share[:, None] > 0.0, rows / self.share[:, None], 0.0)
-        return self._beside(rows)
+            return np.where(self.share[:, None] > 0.0, rows / self.share[:, None], 0.0)
 
-    def _beside(self, rows: ndarray) -> ndarray:
+    def beside(self, rows: ndarray) -> ndarray:
+        """What of a change, in units of sizes, is unfelt by the output."""
         weighted = (self.share[:, None] ** 2) * self.b
         return np.asarray(rows - self.b @ np.linalg.solve(self.b.T @ weighted, weighted.T @ rows))
 
@@ -232,7 +234,7 @@ class _Bundle:
             for p, one in enumerate(columns):
                 for other in columns[p:]:
                     z = (x @ one[0].f) * (x @ other[0].f) * (1.0 if one is other else 2.0)
-                    g = 0.5 * mu * z / pace * self._beside((one[0].g * other[0].g)[:, None])[:, 0]
+                    g = 0.5 * mu * z / pace * self.beside((one[0].g * other[0].g)[:, None])[:, 0]
                     if np.linalg.norm(g) > 0.0:
                         basis = self._range(i + 1)
                         f = x - basis @ (basis.T @ x)
