@@ -227,15 +227,23 @@ def test_orthonormal_flows_end_in_the_least_norm_at_the_rate_of_the_theory(
             problem(Data(x, y), network, start, loss=Square("mean")), stop=Stop(loss=1e-26)
         )
         assert flow.status == "ok"
-        # The saddle between: the group of larger force fits its labels at the rate 2|D|, while the
-        # mass of the other grows from lambda^{2(1 - r)}; at the closest approach both are felt.
-        low, high = sorted(np.sum(y[s * y > 0] ** 2) for s in (1.0, -1.0))
-        r = np.sqrt(low / high)
-        grown = 10.0 ** (-2.0 * exponent * (1.0 - r) * 2.0 / (2.0 + r))
-        if grown < 1e-3:
+        # The saddle between. On orthonormal inputs the two signs move by themselves, m' = 2 m (Y -
+        # m)/n with Y = n|D|: the fast one is at m = Y(1 - e), e = Y/m(0) exp(-2|D|t), the slow one
+        # grows from m(0) by exp(2|D|t). Of the gradient's square, 2(Y^3 e^2 + y^2 m)/n^2 with Y, y
+        # the fast and the slow force, the least over t tells t, and the loss is off by (2 - r^2/2)
+        # m/y there, r = y/Y. The slow mass is at most that of all its neurons.
+        signed = [np.sign(direction[:, 0]) == s for s in (1.0, -1.0)]
+        size = [float(np.linalg.norm(y[s * y > 0])) for s in (1.0, -1.0)]
+        fast, slow = (0, 1) if size[0] > size[1] else (1, 0)
+        big, little, r = size[fast], size[slow], size[slow] / size[fast]
+        first = 2.0 * start.log_norm[signed[fast]][0] - np.log(2.0)
+        others = np.logaddexp.reduce(2.0 * start.log_norm[signed[slow]]) - np.log(2.0)
+        exponential = np.log(2.0 * big**5 / (r * little**2)) - 2.0 * first - others
+        off = 2.0 / little * np.exp(others + r / (2.0 + r) * exponential)
+        if off < 1e-2:
             assert len(flow.saddles) == 2  # the end is not waited for
             found = flow.saddles[1].loss
-            np.testing.assert_allclose(found, low / (2 * n), rtol=1e-9 + 20.0 * grown)
+            np.testing.assert_allclose(found, little**2 / (2 * n), rtol=1e-9 + off)
         (least, _) = compare(flow.problem, flow.final.state(0)).entries
         total = float(np.exp(2.0 * flow.final.log_param_norm[0]))
         return total, least["ratio"]
