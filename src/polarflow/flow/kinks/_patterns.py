@@ -42,7 +42,7 @@ def dot(u, v):
     return t
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, inline="always", error_model="numpy", fastmath=FAST)
 def add(u, factor, v):
     """u += factor v."""
     for c in range(len(u)):
