@@ -13,6 +13,7 @@ from .._engine import Halt, Measure
 from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
+from ._kernel import LARGEST
 from ._late_window import Late
 from ._moves import TOO_MUCH, Move, Parts
 from ._particles import group_patterns
@@ -37,7 +38,7 @@ from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._rides import EVENTS, Crowd, ride_window
 from ._series import coupled_series
 from ._state import Field, KinkState, targets
-from ._stiff import LARGEST, StiffSolver
+from ._stiff import StiffSolver
 
 _MAX_ORDER = 30
 #: How many times longer than the last one a window that events cut may be.
@@ -92,6 +93,11 @@ class KinkExactEngine:
         rng = np.random.default_rng(0)
         count = len(self.planes.normals)
         self.keys = rng.integers(-(2**40), 2**40, size=count, dtype=np.int64)
+        #: Patterns whose sliding kinks have been inverted: most of them come again.
+        self._inverses: tuple[ndarray, ndarray, ndarray] = (
+            np.empty((0, count), np.int8), np.empty(0, np.int64),
+            np.empty((0, 1, self.planes.normals.shape[1])),
+        )  # fmt: skip
         self._arrange_initial()
 
     def _arrange_initial(self) -> None:
@@ -270,7 +276,7 @@ class KinkExactEngine:
             residual = np.ascontiguousarray(state.residual)
         group, member = group_patterns(state.side, self.keys)
         side = state.side[member]
-        slides, inverse = sliding_inverses(side, planes.normals)
+        slides, inverse = self.inverses(side)
         force = np.empty((len(member), self.label.shape[1], state.w.shape[1]))
         velocities(
             (side > 0).astype(float), side, residual, planes.normals, planes.plane, planes.plus,
@@ -279,6 +285,12 @@ class KinkExactEngine:
         field = Field(prediction, unit, residual, group, member, slides, inverse, force, z)
         self._last = (state, field)
         return field
+
+    def inverses(self, side: ndarray) -> tuple[ndarray, ndarray]:
+        """`sliding_inverses` of patterns; those of the last call are remembered."""
+        slides, inverse = sliding_inverses(side, self.planes.normals, self.keys, *self._inverses)
+        self._inverses = side, slides, inverse
+        return slides, inverse
 
     def gain(self, residual: ndarray) -> float:
         """The largest derivative of the scaled residual by a prediction."""
@@ -386,8 +398,8 @@ class KinkExactEngine:
         cap = min(longest, _GROWTH * self.last_length)
         order, length = coupled_series(
             parts.w, parts.a, parts.particle_share, parts.particle_group, group_side, active,
-            self.kind, self.label, self.factor, field.unit, residual, prediction, planes.normals,
-            planes.plane, planes.plus, planes.minus, parts.slides, parts.inverse,
+            parts.tree, self.kind, self.label, self.factor, field.unit, residual, prediction,
+            planes.normals, planes.plane, planes.plus, planes.minus, parts.slides, parts.inverse,
             self.series_tolerance, cap, weight, output, on, jump, raw, force, multiplier,
         )  # fmt: skip
         self.evaluations += order

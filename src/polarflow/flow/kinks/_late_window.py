@@ -9,11 +9,12 @@ import numpy as np
 from numpy import ndarray
 
 from .._engine import Halt
+from ._kernel import kernel
 from ._late import Field, LateSeries, LateSolver
 from ._moves import Move, Window
 from ._particles import group_patterns
 from ._shares import Margins
-from ._stiff import kernel, ride_along
+from ._stiff import ride_along
 
 if TYPE_CHECKING:
     from ._engine import KinkExactEngine

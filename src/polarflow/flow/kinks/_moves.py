@@ -15,6 +15,7 @@ from ._jump import jump_states
 from ._particles import particles
 from ._residual import scaled_residual
 from ._state import Field, KinkState
+from ._tree import difference_tree
 from ._window import event_counts, window_prediction, window_states
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Parts:
             self.share = np.exp(2.0 * state.log_scale)
         self.group_side = np.ascontiguousarray(state.side[field.member])
         self.active = (self.group_side > 0).astype(float)
+        self.tree = difference_tree(self.group_side, state.w.shape[1])
         self.slides, self.inverse = field.slides, field.inverse
         (
             self.first, self.mix, self.lumped, self.k, self.w, self.a, self.particle_share,

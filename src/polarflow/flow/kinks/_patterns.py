@@ -125,20 +125,62 @@ def pseudo_inverse(side, normals, inverse):
 
 
 @njit(cache=True, error_model="numpy")
-def sliding_inverses(group_side, normals):
-    """The pseudo-inverses of every pattern's sliding kinks, and their numbers."""
+def _slot_of(side, keys, known, found, table):
+    """Where in a hash table a pattern's sliding kinks belong: at themselves, or at a free slot."""
+    code = np.int64(0)
+    for h in range(len(side)):
+        if side[h] == SLIDE:
+            code += keys[h]
+    slot = (code ^ (code >> 29)) & (len(table) - 1)
+    while table[slot] >= 0:
+        i = table[slot]
+        other = known[i] if i < len(known) else found[i - len(known)]
+        same = True
+        for h in range(len(side)):
+            if (side[h] == SLIDE) != (other[h] == SLIDE):
+                same = False
+                break
+        if same:
+            break
+        slot = (slot + 1) & (len(table) - 1)
+    return slot
+
+
+@njit(cache=True, error_model="numpy")
+def sliding_inverses(group_side, normals, keys, known_side, known_slides, known_inverse):
+    """The pseudo-inverses of every pattern's sliding kinks, and their numbers.
+
+    Those of the `known` patterns are taken over where the same kinks slide; `keys` are random
+    numbers, one for each hyperplane.
+    """
     groups, p = group_side.shape
+    known = len(known_side)
     slides = np.zeros(groups, np.int64)
     most = 1
     for g in range(groups):
-        count = 0
         for h in range(p):
-            if group_side[g, h] == SLIDE:
-                count += 1
-        most = max(most, count)
+            slides[g] += group_side[g, h] == SLIDE
+        most = max(most, slides[g])
+    size = 4
+    while size < 2 * (known + groups):
+        size *= 2
+    table = np.full(size, -1, np.int64)
+    for i in range(known):
+        if known_slides[i]:
+            table[_slot_of(known_side[i], keys, known_side, group_side, table)] = i
     inverse = np.empty((groups, most, normals.shape[1]))
     for g in range(groups):
-        slides[g] = pseudo_inverse(group_side[g], normals, inverse[g])
+        if slides[g] == 0:
+            continue
+        slot = _slot_of(group_side[g], keys, known_side, group_side, table)
+        i = table[slot]
+        if i >= 0:
+            source = known_inverse[i] if i < known else inverse[i - known]
+            for b in range(slides[g]):
+                inverse[g, b] = source[b]
+            continue
+        table[slot] = known + g
+        pseudo_inverse(group_side[g], normals, inverse[g])
     return slides, inverse
 
 

@@ -7,12 +7,12 @@ from numpy import ndarray
 
 from .._engine import Halt
 from ._jump import jump_segments, restore_opposed
+from ._kernel import LARGEST, kernel
 from ._motion import NO_ROOM
 from ._moves import MEMORY, TOO_MUCH, Jump, Segments
 from ._patterns import plane_forces
 from ._residual import SQUARE
 from ._state import Field, KinkState, log_total
-from ._stiff import LARGEST, kernel
 
 if TYPE_CHECKING:
     from ._engine import KinkExactEngine

@@ -10,16 +10,20 @@ from ._field import group_forces, plane_values
 from ._motion import extend_neuron
 from ._patterns import FAST, add, copy_matrix, dot, plane_forces, project_force
 from ._residual import extend_residual
+from ._tree import tree_forces, tree_values
 
 
 @njit(cache=True, error_model="numpy")
 def force_order(
-    i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+    i, group_side, active, tree, residual, normals, plane, plus, minus, slides, inverse,
     on, jump, raw, force, multiplier,
 ):  # fmt: skip
     """Coefficient i of all that a residual's coefficient i gives: the D of every pattern."""
     plane_forces(residual[i], plane, plus, minus, on[i], jump[i])
-    group_forces(active, on[i], jump[i], normals, raw[i])
+    if len(tree[3]):
+        tree_forces(tree, on[i], jump[i], normals, raw[i])
+    else:
+        group_forces(active, on[i], jump[i], normals, raw[i])
     for g in range(len(group_side)):
         copy_matrix(raw[i, g], force[g, i])
         project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
@@ -43,21 +47,27 @@ def add_moment(i, share, weight, output, moment):
 
 
 @njit(cache=True, error_model="numpy")
-def prediction_order(active, moment, normals, plane, plus, minus, prediction):
-    """Predictions from the sums of a w (C, G, q) over the particles of each group."""
+def prediction_order(active, tree, moment, normals, plane, plus, minus, prediction):
+    """Predictions from the sums of a w (C, G, q) over each group's particles, which are lost."""
     outputs, groups, q = moment.shape
     p = len(normals)
     on_value = np.empty((p, outputs))
     value = np.empty((p, outputs))
     by_plane = np.empty((p, q))
     total = np.empty(q)
+    sums = np.empty(p)
     for o in range(outputs):
-        np.dot(active.T, moment[o], by_plane)
         total[:] = 0.0
         for g in range(groups):
             add(total, 1.0, moment[o, g])
+        if len(tree[3]):
+            tree_values(tree, moment[o], normals, sums)
+        else:
+            np.dot(active.T, moment[o], by_plane)
+            for h in range(p):
+                sums[h] = dot(by_plane[h], normals[h])
         for h in range(p):
-            on_value[h, o] = dot(by_plane[h], normals[h])
+            on_value[h, o] = sums[h]
             value[h, o] = dot(total, normals[h])
     plane_values(on_value, value, plane, plus, minus, prediction)
 
@@ -74,7 +84,7 @@ def largest_entry(c):
 
 @njit(cache=True, error_model="numpy")
 def coupled_series(
-    particle_w, particle_a, particle_share, particle_group, group_side, active, kind, label,
+    particle_w, particle_a, particle_share, particle_group, group_side, active, tree, kind, label,
     factor, unit, residual, prediction, normals, plane, plus, minus, slides, inverse, tolerance,
     cap, weight, output, on, jump, raw, force, multiplier,
 ):  # fmt: skip
@@ -106,7 +116,7 @@ def coupled_series(
     previous = 0.0
     for i in range(top):
         force_order(
-            i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+            i, group_side, active, tree, residual, normals, plane, plus, minus, slides, inverse,
             on, jump, raw, force, multiplier,
         )  # fmt: skip
         largest = 0.0
@@ -127,7 +137,7 @@ def coupled_series(
                 add_moment(i + 1, particle_share[j], weight[j], output[j], own)
                 for o in range(outputs):
                     add(moment[o, g], 1.0, own[o])
-        prediction_order(active, moment, normals, plane, plus, minus, prediction[i + 1])
+        prediction_order(active, tree, moment, normals, plane, plus, minus, prediction[i + 1])
         extend_residual(kind, i, prediction, label, factor, unit, residual, rate)
         largest = max(largest, largest_entry(residual[i + 1]) / size)
         now = (tolerance / largest) ** (1.0 / (i + 1)) if largest > 0.0 else np.inf
@@ -144,24 +154,24 @@ def coupled_series(
         elif i + 1 > best_order + 2:
             break
     force_order(
-        best_order, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
-        on, jump, raw, force, multiplier,
+        best_order, group_side, active, tree, residual, normals, plane, plus, minus, slides,
+        inverse, on, jump, raw, force, multiplier,
     )  # fmt: skip
     return best_order, best_reach
 
 
 @njit(cache=True, error_model="numpy")
 def given_series(
-    particle_w, particle_a, particle_group, group_side, active, residual, length, normals, plane,
-    plus, minus, slides, inverse, tolerance, weight, output, on, jump, raw, force, multiplier,
-    must_ride,
+    particle_w, particle_a, particle_group, group_side, active, tree, residual, length, normals,
+    plane, plus, minus, slides, inverse, tolerance, weight, output, on, jump, raw, force,
+    multiplier, must_ride,
 ):  # fmt: skip
     """Taylor series of every particle along a given residual; marks those it doesn't reach for."""
     order = weight.shape[1] - 1
     degree = residual.shape[0] - 1
     for i in range(degree + 1):
         force_order(
-            i, group_side, active, residual, normals, plane, plus, minus, slides, inverse,
+            i, group_side, active, tree, residual, normals, plane, plus, minus, slides, inverse,
             on, jump, raw, force, multiplier,
         )  # fmt: skip
     for j in range(len(particle_w)):

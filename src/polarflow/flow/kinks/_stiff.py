@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from .._collocation import radau
 from .._engine import Halt
+from ._kernel import LARGEST, kernel
 from ._patterns import SLIDE
 from ._residual import SQUARE
 from ._rides import ride_window
@@ -26,65 +27,10 @@ if TYPE_CHECKING:
 STAGES = 6
 _SERIES = 30
 _NEWTON = 12
-#: Kernels of more rows than this are not formed.
-LARGEST = 1500
 #: How often all neurons ride in a stiff window, at least.
 _RIDES = 5
 #: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
 _STABLE = 4.0
-
-
-def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:
-    """The kernel K (n C, n C) with h' = K r inside the patterns of a state.
-
-    Only the neurons marked `big` count, by default all that can be felt.
-    """
-    planes = engine.planes
-    with np.errstate(under="ignore"):
-        share = np.exp(2.0 * state.log_scale)
-    if big is None:
-        big = share > 1e-12 * share.max(initial=0.0)
-    share, side, w, a = share[big], state.side[big], state.w[big], state.a[big]
-    of = side[:, planes.plane]
-    act = np.where(of > 0, planes.plus, np.where(of == SLIDE, 0.0, planes.minus))
-    act[:, planes.plane < 0] = 0.0
-    normal = planes.normals[planes.plane]
-    value = act * (w @ normal.T)
-    n, outputs = len(normal), a.shape[1]
-    result = np.zeros((n, outputs, n, outputs))
-    outer = (value * share[:, None]).T @ value
-    for c in range(outputs):
-        result[:, c, :, c] = outer
-    gram = normal @ normal.T
-    across, owner = _held_part(side == SLIDE, act, normal, planes.normals)
-    for c in range(outputs):
-        for o in range(c + 1):
-            weighted = share * a[:, c] * a[:, o]
-            part = ((act * weighted[:, None]).T @ act) * gram
-            part -= (across * weighted[owner]) @ across.T
-            result[:, c, :, o] += part
-            if o != c:
-                result[:, o, :, c] += part
-    return result.reshape(n * outputs, n * outputs)
-
-
-def _held_part(
-    slides: ndarray, act: ndarray, normal: ndarray, normals: ndarray
-) -> tuple[ndarray, ndarray]:
-    """What sliding takes from the features of neurons: act_jk x_k across the kinks that hold j.
-
-    **Returns** columns (n, K), those of each neuron in an orthonormal basis, and their neurons.
-    """
-    number = slides.sum(axis=1)
-    columns, owner = [np.zeros((len(normal), 0))], [np.zeros(0, np.int64)]
-    for count in np.unique(number[number > 0]):
-        some = np.nonzero(number == count)[0]
-        held = normals[np.nonzero(slides[some])[1]].reshape(len(some), count, -1)
-        basis = np.linalg.qr(held.transpose(0, 2, 1))[0]
-        part = act[some].T[:, :, None] * np.einsum("kc,jcs->kjs", normal, basis)
-        columns.append(part.reshape(len(normal), -1))
-        owner.append(np.repeat(some, part.shape[2]))
-    return np.concatenate(columns, axis=1), np.concatenate(owner)
 
 
 def ride_along(
@@ -110,8 +56,8 @@ def ride_along(
     on, jump = np.empty((2, orders, p, outputs))
     must_ride = np.empty(count, dtype=np.bool_)
     given_series(
-        parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, residual,
-        length, planes.normals, planes.plane, planes.plus, planes.minus, parts.slides,
+        parts.w, parts.a, parts.particle_group, parts.group_side, parts.active, parts.tree,
+        residual, length, planes.normals, planes.plane, planes.plus, planes.minus, parts.slides,
         parts.inverse, engine.series_tolerance, weight, output, on, jump, raw, force, multiplier,
         must_ride,
     )  # fmt: skip
