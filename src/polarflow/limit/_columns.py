@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy import ndarray
+from scipy.linalg import qr, solve_triangular
 
 from ._remnants import Remnant
 from ._separable import Blocks
@@ -165,8 +166,12 @@ class _Bundle:
 
     def beside(self, rows: ndarray) -> ndarray:
         """What of a change, in units of sizes, is unfelt by the output."""
-        weighted = (self.share[:, None] ** 2) * self.b
-        return np.asarray(rows - self.b @ np.linalg.solve(self.b.T @ weighted, weighted.T @ rows))
+        # Least squares by Householder's method, which takes rows of any sizes in falling order.
+        order = np.argsort(-self.share)
+        share = self.share[order, None]
+        q, r, column = qr(share * self.b[order], mode="economic", pivoting=True)
+        found = solve_triangular(r, q.T @ (share * rows[order]))
+        return np.asarray(rows - self.b[:, column] @ found)
 
     def carry(self, terms: list[_Term]) -> list[_Term]:
         """Terms at the end of the way."""
