@@ -15,7 +15,7 @@ from polarflow.data import Data, named
 from polarflow.experiments.boursier_2022._high_dimension import SETTING as HIGH
 from polarflow.flow import Problem
 from polarflow.limit import refine, saddle_path
-from polarflow.networks import BlockState, Diagonal, balanced, block_state
+from polarflow.networks import BlockState, Diagonal, balanced, block_state, gaussian
 
 HIGH_SMALL = replace(HIGH, examples=20, dimension=40, width=40)
 
@@ -114,6 +114,26 @@ def test_random_data_leave_their_saddles_when_the_path_says(kwargs: dict) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 3])
+def test_unbalanced_neurons_leave_their_saddles_when_the_path_says(seed: int) -> None:
+    # Some have |a| < |w|, and change the sign of a while they align.
+    rng = np.random.default_rng(123)
+    data = Data(rng.standard_normal((8, 3)), rng.standard_normal(8))
+    network = pf.TwoLayer(40, "leaky_relu", 0.3)
+    problem = pf.problem(data, network, gaussian(network, 3, scale=1e-6, seed=seed))
+    path = saddle_path(problem)
+    assert path.complete
+    losses = [s.rest.loss for s in path.saddles]
+    early, late = (leaving_times(scaled(problem, -log), losses) for log in (1000.0, 2000.0))
+    np.testing.assert_allclose((late - early) / 1000.0, path.escape_rates, rtol=1e-4)
+
+
+def test_a_loss_without_rest_points_has_no_path() -> None:
+    problem = replace(start(Data(np.eye(2), np.ones(2)), 4), loss=pf.Correlation())
+    with pytest.raises(pf.PolarflowError, match=r"loss\.kind"):
+        saddle_path(problem)
+
+
 def test_the_path_in_high_dimension_is_complete_and_flows_keep_to_it() -> None:
     # The data of figures 6 and 7 of Boursier et al.: tens of kinks under every neuron.
     problem = HIGH.problem(HIGH.seed())

@@ -2,18 +2,19 @@
 
 import json
 from dataclasses import replace
+from time import process_time
 
 import numpy as np
 import pytest
 
 import polarflow as pf
 from polarflow.comparators import most_margin, orthogonal_variation_norm
-from polarflow.data import Data, named
+from polarflow.data import Data, digits, named
 from polarflow.flow import Problem
 from polarflow.limit import pursue, saddle_path
 from polarflow.limit._blocks import distance, growth
 from polarflow.limit._cells import settle_in_cells
-from polarflow.networks import balanced
+from polarflow.networks import BlockState, SquaredRelu, balanced, gaussian
 
 
 def start(data: Data, width: int) -> Problem:
@@ -67,6 +68,32 @@ def test_rest_is_found_cell_by_cell(seed: int, slope: float) -> None:
     assert on_kinks.any()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_that_a_cell_fits_are_fitted_in_it(seed: int) -> None:
+    """On a polytope of minima no kink holds, near which of them the search may begin."""
+    rng = np.random.default_rng([seed, 31])
+    x, network = rng.standard_normal((40, 12)), pf.TwoLayer(8)
+    begin = balanced(network, 12, scale=1.0, seed=seed)
+    # Neurons of other sizes and the same patterns.
+    other = BlockState(begin.log_norm + rng.uniform(-3.0, 3.0, 8), begin.direction)
+    y = network.predict(other, x)
+    problem = pf.problem(Data(x, y), network, begin, loss=pf.Square("mean"))
+    rest = settle_in_cells(problem, begin)
+    assert rest is not None
+    assert problem.loss.value(network.predict(rest, x), y) < 1e-24
+
+
+def test_a_neuron_that_grows_slowly_beside_stiff_ones_is_not_waited_for() -> None:
+    """Two hundred images: others relax a hundred million times while the fifth neuron grows."""
+    data = digits((3, 8), 200, centre=True)
+    begin = process_time()
+    steps = pursue(start(data, 1))
+    assert process_time() - begin < 100.0
+    losses = [step.rest.loss for step in steps]
+    assert (np.diff(losses) < 0).all() and losses[-1] < 1e-20
+    assert all(step.rest.grad_norm < 1e-9 for step in steps)
+
+
 def test_pursuit_of_classes_ends_when_they_are_separated() -> None:
     """The margin in the end, the largest of all widths, and what pursuit says of that."""
     rng = np.random.default_rng(9)
@@ -101,8 +128,11 @@ def test_pursuit_says_what_it_is_not_for() -> None:
         pursue(problem)
     several = pf.TwoLayer(2, outputs=2)
     two = pf.problem(Data(np.eye(2), np.eye(2)), several, balanced(several, 2, scale=1.0))
-    with pytest.raises(pf.PolarflowError, match="outputs"):
+    with pytest.raises(pf.PolarflowError, match="network.outputs = 2"):
         pursue(two)
+    squares = SquaredRelu(2)
+    with pytest.raises(pf.PolarflowError, match="activation"):
+        pursue(pf.problem(data, squares, gaussian(squares, 2, scale=1.0)))
 
 
 def test_the_verb_pursue(command, tmp_path) -> None:
@@ -112,3 +142,5 @@ def test_the_verb_pursue(command, tmp_path) -> None:
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [step["blocks"] for step in summary["steps"]] == [0, 1, 2]
     assert summary["final"]["loss"] < 1e-20
+    none = command("pursue", spec, "--out", tmp_path / "none", "--blocks", "0")
+    assert none.code == 2 and "--blocks" in none.err[0] and not (tmp_path / "none").exists()

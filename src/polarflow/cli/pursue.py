@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from ..store import finite, open_folder
 from ._provenance import provenance
@@ -18,7 +19,7 @@ def pursue(
     *,
     out: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
-    blocks: int = 50,
+    blocks: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

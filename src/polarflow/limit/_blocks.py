@@ -15,12 +15,13 @@ from ..ncf import kkt_distance, ncf
 from ..networks import BlockState, TwoLayer
 from ..solution import Solution, gradient_flow
 
-#: ln of the size of blocks that must not be felt, however long they grow.
-LOG_UNFELT = -1e8
+#: ln of the size of blocks that must not be felt.
+_LOG_UNFELT = -1e3
 #: The loosest tolerance between two rest points.
 _LOOSEST = 1e-5
-#: How long blocks are given to align, in units of the largest growth possible, 1/Lambda.
-_PATIENCE = 1e7
+#: How long blocks are given to align, in units of the largest growth possible, 1/Lambda: a short
+#: time first, over which the logarithms of their sizes are small and keep all their digits.
+_PATIENCE = (1e3, 1e5, 1e7)
 
 
 def two_layer(problem: Problem) -> TwoLayer:
@@ -29,11 +30,13 @@ def two_layer(problem: Problem) -> TwoLayer:
     **Raises:** `PolarflowError` if it is not.
     """
     network = problem.network
-    if not isinstance(network, TwoLayer) or len(problem.prediction_shape) > 1:
+    if not isinstance(network, TwoLayer):
         raise PolarflowError(
-            f'network.kind = "{network.kind}" with {network.outputs} outputs: this is for '
-            '"two_layer" with a (leaky) ReLU and one output.'
+            f'network.kind = "{network.kind}" does not have what this is for: "two_layer" with '
+            'activation = "relu", "leaky_relu" (power 1) or "abs".'
         )
+    if len(problem.prediction_shape) > 1:
+        raise PolarflowError(f"network.outputs = {network.outputs}: this is for one output.")
     return network
 
 
@@ -50,6 +53,14 @@ def distance(problem: Problem, direction: ndarray, residual: ndarray) -> Float[n
 def largest_rate(problem: Problem, residual: ndarray) -> float:
     """Lambda(r) = |X| |r|, an upper bound of every growth rate."""
     return float(np.linalg.norm(problem.data.x, 2) * np.linalg.norm(residual))
+
+
+def unfelt(growth: float) -> float:
+    """ln of a size that is not felt even after ln has grown so much; no larger than need be.
+
+    What is left of digits behind it is the accuracy of |a|^2 - |w|^2 over |w|^2.
+    """
+    return _LOG_UNFELT - growth
 
 
 def subproblem(problem: Problem, state: BlockState, chosen: ndarray | None = None) -> Problem:
@@ -101,19 +112,23 @@ def align(problem: Problem, direction: ndarray, residual: ndarray, rtol: float) 
     """Follow blocks of vanishing size under a constant residual until they have aligned.
 
     It is the flow of the blocks alone for labels that are the residual, so small that they never
-    feel their own output: one jump of the engine.
+    feel their own output: a few jumps of the engine.
     """
     rate = largest_rate(problem, residual)
-    state = BlockState(np.full(len(direction), LOG_UNFELT), direction)
     data = Data(problem.data.x, residual, problem.data.bias)
     network = replace(two_layer(problem), width=len(direction))
-    time = _PATIENCE / rate
-    still = make_problem(data, network, state, loss=Square("sum"))
-    end = follow(still, Stop(time=time), rtol).final.state(0)
-    found = growth(problem, end.direction, residual)
+    gain = np.zeros(len(direction))
+    for patience in _PATIENCE:
+        size = unfelt(patience)
+        state = BlockState(np.full(len(direction), size), direction)
+        still = make_problem(data, network, state, loss=Square("sum"))
+        end = follow(still, Stop(time=patience / rate), rtol).final.state(0)
+        direction = end.direction
+        gain += end.log_norm - size
+    found = growth(problem, direction, residual)
     return Aligned(
-        direction=end.direction,
+        direction=direction,
         growth=found,
-        offset=end.log_norm - LOG_UNFELT - found * time,
-        kkt=distance(problem, end.direction, residual),
+        offset=gain - found * (sum(_PATIENCE) / rate),
+        kkt=distance(problem, direction, residual),
     )

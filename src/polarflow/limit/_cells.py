@@ -12,6 +12,7 @@ the end of it; this takes a few programs.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -20,6 +21,9 @@ from numpy import ndarray
 from ..flow import Problem
 from ..networks import BlockState
 from ._blocks import two_layer
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 #: Cells that are tried at most.
 _CELLS = 400
@@ -31,9 +35,11 @@ _BEGINS_ON = 1e-8
 _HELD = 1e-9
 #: A loss of this part of |y|^2 is rounding.
 _FITTED = 1e-26
+#: With a squared residual of this part of |y|^2 a cell may fit all labels.
+_NEARLY_FITTED = 1e-6
 #: Guesses of the kinks that hold: from the start, and from a program's solution.
 _TRIES = 2
-_ROUNDS = 30
+_ROUNDS = 300
 #: The weight of the distance from the start of a program, relative to the quadratic form: among
 #: the minima of a cell it takes the near one.
 _NEAR = 1e-9
@@ -114,6 +120,10 @@ def _minimum(
     if solved is None:
         return None
     v, dual = solved
+    if float(np.sum((y - matrix @ v.ravel()) ** 2)) <= _NEARLY_FITTED * float(y @ y):
+        fitted = _fit(matrix, y, inputs, facing, v)
+        if fitted is not None:
+            return fitted
     slack = facing * (v @ inputs.T)
     held = dual * float(np.abs(v).max(initial=1e-300)) > np.maximum(slack, 0.0) * scale**2
     held |= slack <= _ON * np.linalg.norm(v, axis=1)[:, None] * np.linalg.norm(inputs, axis=1)
@@ -129,7 +139,11 @@ def _sharpened(
     held: ndarray,
     rounds: int,
 ) -> _Minimum | None:
-    """The minimum to rounding, by steps of least norm, from a guess of the kinks that hold."""
+    """The minimum to rounding, by steps of least norm, from a guess of the kinks that hold.
+
+    A step goes as far as the first kink in its way, which then holds as well; where there is none,
+    the kink that is pulled away from most is let go (an active set method), and the loss falls.
+    """
     m, q = v.shape
     size = np.linalg.norm(inputs, axis=1)
     blocks = np.split(matrix, m, axis=1)
@@ -139,10 +153,18 @@ def _sharpened(
         reduced = np.concatenate([b @ s for b, s in zip(blocks, spaces, strict=True)], axis=1)
         step = np.linalg.lstsq(reduced, y - matrix @ flat.ravel(), rcond=1e-12)[0]
         parts = np.split(step, np.cumsum([s.shape[1] for s in spaces])[:-1])
-        sharp = flat + [s @ p for s, p in zip(spaces, parts, strict=True)]
-        slack = facing * (sharp @ inputs.T)
-        crossed = ~held & (slack < -_ON * np.linalg.norm(sharp, axis=1)[:, None] * size)
-        residual = y - matrix @ sharp.ravel()
+        move = np.array([s @ p for s, p in zip(spaces, parts, strict=True)])
+        v = flat + move
+        slack = facing * (v @ inputs.T)
+        crossed = ~held & (slack < -_ON * np.linalg.norm(v, axis=1)[:, None] * size)
+        if crossed.any():
+            way = np.where(crossed, facing * (flat @ inputs.T), 0.0)
+            share = np.where(crossed, way / np.where(crossed, way - slack, 1.0), 1.0)
+            first = max(0.0, float(share.min()))
+            held = held | (share <= first)
+            v = flat + first * move
+            continue
+        residual = y - matrix @ v.ravel()
         force = (residual @ matrix).reshape(m, q)
         loss = 0.5 * float(residual @ residual)
         multiplier = np.zeros_like(slack)
@@ -151,13 +173,9 @@ def _sharpened(
                 if k.any():
                     normals = facing[j, k, None] * inputs[k]
                     multiplier[j, k] = np.linalg.lstsq(normals.T, -force[j], rcond=1e-12)[0]
-        pulled = held & (multiplier < -_HELD * _forces(residual))
-        if not (crossed.any() or pulled.any()):
-            return _Minimum(sharp, held, multiplier, loss)
-        if crossed.any():
-            held = held | crossed
-        else:
-            held = held & (multiplier >= 0.5 * multiplier.min())
+        if not (held & (multiplier < -_HELD * _forces(residual))).any():
+            return _Minimum(v, held, multiplier, loss)
+        held = held & (multiplier > multiplier.min())
     return None
 
 
@@ -172,6 +190,42 @@ def _program(
     near = cp.sum_squares(v - start)
     inside = cp.multiply(facing, v @ inputs.T) >= 0.0
     task = cp.Problem(cp.Minimize(0.5 * fit + 0.5 * _NEAR * scale**2 * near), [inside])
+    if not _solved(task) or v.value is None or inside.dual_value is None:
+        return None
+    return np.asarray(v.value), np.asarray(inside.dual_value)
+
+
+def _fit(
+    matrix: ndarray, y: ndarray, inputs: ndarray, facing: ndarray, start: ndarray
+) -> _Minimum | None:
+    """The point of a cell next to another at which all labels are fitted, if there is one.
+
+    Labels are fitted on a polytope, whose facets hold nothing.
+    """
+    import cvxpy as cp
+
+    v = cp.Variable(start.shape)
+    inside = cp.multiply(facing, v @ inputs.T) >= 0.0
+    exact = matrix @ cp.vec(v, order="C") == y
+    if not _solved(cp.Problem(cp.Minimize(cp.sum_squares(v - start)), [inside, exact])):
+        return None
+    if v.value is None:
+        return None
+    flat = np.asarray(v.value).ravel()
+    flat = flat + np.linalg.lstsq(matrix, y - matrix @ flat, rcond=1e-12)[0]
+    residual = y - matrix @ flat
+    loss = 0.5 * float(residual @ residual)
+    sharp = flat.reshape(start.shape)
+    slack = facing * (sharp @ inputs.T)
+    room = np.linalg.norm(sharp, axis=1)[:, None] * np.linalg.norm(inputs, axis=1)
+    if loss > _FITTED * float(y @ y) or (slack < -_ON * room).any():
+        return None
+    return _Minimum(sharp, np.abs(slack) <= _ON * room, np.zeros_like(slack), loss)
+
+
+def _solved(task: "cp.Problem") -> bool:
+    import cvxpy as cp
+
     accuracy = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-11)
     try:
         with catch_warnings():
@@ -179,10 +233,8 @@ def _program(
             simplefilter("ignore", UserWarning)
             task.solve(solver="CLARABEL", **accuracy)
     except cp.SolverError:
-        return None
-    if v.value is None or inside.dual_value is None:
-        return None
-    return np.asarray(v.value), np.asarray(inside.dual_value)
+        return False
+    return True
 
 
 def _beyond(

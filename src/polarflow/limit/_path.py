@@ -15,9 +15,11 @@ Flammarion, 2023, for diagonal linear networks, where the limit is proven.)
 import numpy as np
 from numpy import ndarray
 
+from ..errors import PolarflowError
 from ..flow import Problem, Stop, Trajectory
+from ..losses import Correlation
 from ..networks import BlockState, Diagonal, Network
-from ._blocks import LOG_UNFELT, align, follow, growth, largest_rate, subproblem, two_layer
+from ._blocks import align, follow, growth, largest_rate, subproblem, two_layer, unfelt
 from ._diagonal import diagonal_path
 from ._rest import RestPoint
 from ._rest import refine as refine_two_layer
@@ -57,6 +59,11 @@ def saddle_path(problem: Problem, *, rtol: float = 1e-9, max_saddles: int = 200)
 
     **Raises:** `PolarflowError` if the network is not supported, or a flow could not go on.
     """
+    if isinstance(problem.loss, Correlation):
+        raise PolarflowError(
+            f'loss.kind = "{problem.loss.kind}": its residual never changes, so that there is no '
+            "rest point to go to from the origin."
+        )
     if isinstance(problem.network, Diagonal) and problem.loss.kind == "square":
         return diagonal_path(problem, max_saddles)
     if isinstance(problem.network, Network):
@@ -179,16 +186,18 @@ class _Walk:
         small = np.flatnonzero(self.given & ~large)
         if len(small):
             first, member = _alike(self.direction[small])
-            log_norm[small] = LOG_UNFELT
+            time = _near_rest(alone.trajectory, _NEAR * wanted / _REST)
+            size = unfelt(10.0 * rate * time)
+            log_norm[small] = size
             chosen = np.concatenate([np.flatnonzero(large), small[first]])
             whole = follow(
                 subproblem(problem, BlockState(log_norm, self.direction), chosen),
-                Stop(time=_near_rest(alone.trajectory, _NEAR * wanted / _REST)),
+                Stop(time=time),
                 max(self.rtol, _TURN),
             ).final.state(0)
             turned = int(large.sum()) + member
             self.direction[small] = whole.direction[turned]
-            self.offset[small] += whole.log_norm[turned] - LOG_UNFELT
+            self.offset[small] += whole.log_norm[turned] - size
         self.log_norm[large], self.direction[large] = end.log_norm, end.direction
         self._sort_out(large)
         return True

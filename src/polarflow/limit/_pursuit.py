@@ -14,7 +14,8 @@ $\min_k y_k h_k / |\theta|^2 \le \sum_k p_k y_k h_k / |\theta|^2 \le \tfrac12 \m
 the maximum bounds the normalised margin that any width could reach.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ..losses import MarginLoss, Square
 from ..ncf._peaks import Peak, activity, climb, highest
 from ..ncf._regions import LARGEST, most_regions, regions
 from ..networks import BlockState
+from ..solution import Solution
 from ._blocks import distance, follow, growth, largest_rate, subproblem, two_layer
 from ._cells import settle_in_cells
 from ._rest import RestPoint, refine
@@ -38,6 +40,8 @@ _LOG_START = -15.0
 _REST = 1e-10
 _SLOW_REST = 1e-6
 _NEAR_REST = 1e-4
+#: The time that is given to the flow towards rest, in units of the fastest relaxation at the start.
+_PACES = 1e6
 #: The time that is given to separated examples, in units of 1/Lambda(r) at zero.
 _LONG = 1e200
 #: A neuron that correlates no more than this part above those at hand is one of them.
@@ -155,35 +159,69 @@ def pursue(
             np.append(rest.state.log_norm, _LOG_START),
             np.concatenate([rest.state.direction, new[None]]),
         )
-        state = _settle(problem, grown, first, rtol, loss if separates else None)
+        stiffness = float(rest.spectrum.max(initial=0.0))
+        state = _settle(problem, grown, first, stiffness, rtol, loss if separates else None)
 
 
 def _settle(
-    problem: Problem, start: BlockState, rate: float, rtol: float, level: float | None
+    problem: Problem,
+    start: BlockState,
+    rate: float,
+    stiffness: float,
+    rtol: float,
+    level: float | None,
 ) -> BlockState:
-    """The flow from a state to rest, or to a level of the loss; vanishing neurons are dropped."""
+    """The flow from a state to rest, or to a level of the loss; vanishing neurons are dropped.
+
+    `stiffness` is the largest eigenvalue of the Hessian: what there is already relaxes so quickly.
+    A neuron that grows much more slowly takes a flow as many steps as the two are apart.
+    """
     largest = float(np.exp(max(0.0, start.log_norm.max())))
-
-    def after(start: BlockState, stop: Stop) -> BlockState:
-        return follow(subproblem(problem, start), stop, rtol).final.state(0)
-
     grad = rate * largest
+
+    def after(start: BlockState, stop: Stop) -> Solution:
+        return follow(subproblem(problem, start), stop, rtol)
+
     if level is None:
-        stop = Stop(grad_norm=_NEAR_REST * grad, time=1e7 / rate, log_loss=-200.0)
-        near = after(start, stop)
-        # A valley with many kinks takes a flow many thousands of steps to the end.
-        found = settle_in_cells(problem, near)
-        end = after(near, replace(stop, grad_norm=_REST * grad)) if found is None else found
+        end = _settled(problem, start, after, grad, 1e7 / rate, stiffness)
     else:
-        end = after(start, Stop(grad_norm=_SLOW_REST * grad, loss=level, time=1e12 / rate))
+        stop = Stop(grad_norm=_SLOW_REST * grad, loss=level, time=1e12 / rate)
+        end = after(start, stop).final.state(0)
         if (problem.data.y * two_layer(problem).predict(end, problem.data.x) > 0.0).all():
-            end = after(end, Stop(loss=level, time=_LONG / rate))
+            end = after(end, Stop(loss=level, time=_LONG / rate)).final.state(0)
     h = two_layer(problem).predict(end, problem.data.x)
     rates = growth(problem, end.direction, problem.loss.residual(h, problem.data.y))
     with np.errstate(under="ignore"):
         share = np.exp(2.0 * end.log_norm)
     kept = (share > _SHARE * share.sum()) | ((rates >= 0.0) & (share > 0.0))
     return BlockState(end.log_norm[kept], end.direction[kept])
+
+
+def _settled(
+    problem: Problem,
+    start: BlockState,
+    after: Callable[[BlockState, Stop], Solution],
+    grad: float,
+    longest: float,
+    stiffness: float,
+) -> BlockState:
+    """The rest point of the square loss: by the flow to near it, the last of the way by cells.
+
+    A valley with many kinks takes a flow many thousands of steps to the end. Where the cells have
+    no end either, the flow goes on for ten times as long.
+    """
+    paces = _PACES / stiffness if stiffness > 0.0 else np.inf
+    near = _NEAR_REST
+    while True:
+        stop = Stop(grad_norm=near * grad, time=min(paces, longest), log_loss=-200.0)
+        flow = after(start, stop)
+        start = flow.final.state(0)
+        found = settle_in_cells(problem, start)
+        if found is not None:
+            return found
+        if paces >= longest or near == _REST and flow.stop_reason != "time":
+            return start
+        near, paces = _REST, 10.0 * paces
 
 
 def _rest(problem: Problem, state: BlockState) -> RestPoint:

@@ -70,7 +70,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
         alternatives = (allowed(s) for s in schema["anyOf"] if s.get("type") != "null")
         return " or ".join(dict.fromkeys(alternatives))
     if "oneOf" in schema:
-        return ", or ".join(allowed(s) for s in schema["oneOf"])
+        return ", or ".join(dict.fromkeys(allowed(s) for s in schema["oneOf"]))
     if choices := _choices(schema):
         return _listed(choices)
     kind = schema.get("type")
@@ -81,7 +81,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
         item = allowed(schema["items"])
         plural = {"a number": "numbers", "a list of numbers": "lists of numbers"}.get(item)
         return f"a list of {plural}" if plural else f"a list, each {item}"
-    if kind == "object":
+    if kind == "object" or "$ref" in schema:
         return "a table of keys"
     named = {"number": "a number", "integer": "a whole number", "boolean": "true or false"}
     return named.get(str(kind), "a text in quotes") + _bounds(schema)
