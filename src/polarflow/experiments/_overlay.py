@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy import ndarray
@@ -115,3 +115,16 @@ class Overlay:
 def label(step: float) -> str:
     """What a legend says of gradient descent."""
     return f"gradient descent, step {step:g}"
+
+
+class Overlaid(Protocol):
+    """What has gradient descent beside it."""
+
+    @property
+    def overlay(self) -> Overlay:
+        """Gradient descent beside the flow."""
+
+
+def descent_agrees(e: Overlaid) -> Claim:
+    """The authors' method follows the flow."""
+    return e.overlay.claim()

@@ -1,5 +1,7 @@
 """What the paper says of several of its figures."""
 
+import numpy as np
+
 from .._base import Claim
 from .._flow import FlowEvidence
 
@@ -46,4 +48,17 @@ def zero_loss(e: FlowEvidence, iteration: int, axis: str) -> Claim:
         bound=0.01,
         relation="<=",
         reason="A hundredth of the axis.",
+    )
+
+
+def loss_never_rises(e: FlowEvidence, rtol: float) -> Claim:
+    """A gradient flow never climbs; `rtol` is the tolerance of its integration."""
+    rise = np.diff(e.solution.trajectory.loss)
+    return Claim(
+        name="loss-falls",
+        statement="The loss never rises: the largest rise between two recorded times over L(0).",
+        measured=float(max(rise.max(), 0.0)) / e.loss(0),
+        bound=10 * rtol,
+        relation="<=",
+        reason="Ten times the tolerance of the integration.",
     )

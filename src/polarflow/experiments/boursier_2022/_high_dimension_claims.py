@@ -4,7 +4,7 @@ import numpy as np
 
 from .._base import Claim, Deviation
 from .._measure import angles_to, log_hidden, macroscopic
-from ._claims import intermediate_saddle, loss_has_not_moved, zero_loss
+from ._claims import intermediate_saddle, loss_has_not_moved, loss_never_rises, zero_loss
 from ._high_dimension import ALIGNED, END, FIRST_GROWN, RTOL, SADDLE, Evidence
 
 
@@ -171,15 +171,7 @@ def loss_vanishes(e: Evidence) -> Claim:
 
 def loss_falls(e: Evidence) -> Claim:
     """A gradient flow never climbs."""
-    rise = np.diff(e.solution.trajectory.loss)
-    return Claim(
-        name="loss-falls",
-        statement="The loss never rises: the largest rise between two recorded times over L(0).",
-        measured=float(max(rise.max(), 0.0)) / e.loss(0),
-        bound=10 * RTOL,
-        relation="<=",
-        reason="Ten times the tolerance of the integration.",
-    )
+    return loss_never_rises(e, RTOL)
 
 
 def explained(e: Evidence) -> Claim:

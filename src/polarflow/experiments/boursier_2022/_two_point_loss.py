@@ -5,6 +5,7 @@ import numpy as np
 from .._base import Claim
 from .._flow import RTOL
 from .._measure import first_fall
+from ._claims import loss_never_rises
 from ._setting import Evidence
 from ._two_points import BOTH_FITTED, rates
 
@@ -77,15 +78,7 @@ def two_saddles(e: Evidence) -> Claim:
 
 def loss_falls(e: Evidence) -> Claim:
     """A gradient flow never climbs."""
-    rise = np.diff(e.solution.trajectory.loss)
-    return Claim(
-        name="loss-falls",
-        statement="The loss never rises: the largest rise between two recorded times over L(0).",
-        measured=float(max(rise.max(), 0.0)) / e.loss(0),
-        bound=10 * RTOL,
-        relation="<=",
-        reason="Ten times the tolerance of the integration.",
-    )
+    return loss_never_rises(e, RTOL)
 
 
 def local_pl(e: Evidence) -> Claim:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
-from .._overlay import DASHES, Overlay, common_times, label
+from .._overlay import DASHES, Overlay, common_times, descent_agrees, label
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution
@@ -248,11 +248,6 @@ def angles_close_in(e: AngleEvidence) -> Claim:
         relation="<=",
         reason="the flow climbs the curve, which has no other top on the way; the residual moves",
     )
-
-
-def descent_agrees(e: AngleEvidence) -> Claim:
-    """The authors' method follows the flow."""
-    return e.overlay.claim()
 
 
 CLAIMS = (

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
-from .._overlay import Overlay, common_times
+from .._overlay import Overlay, common_times, descent_agrees
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Solution, Trajectory
@@ -186,11 +186,6 @@ def unsettled(e: Evidence) -> Deviation | None:
         found="Some units are still turning then, and settle while the norms grow on.",
         evidence={"largest_angle_from_a_kkt_point": largest},
     )
-
-
-def descent_agrees(e: Evidence) -> Claim:
-    """The authors' method follows the flow."""
-    return e.overlay.claim()
 
 
 CLAIMS = (loss_stays, norm_stays, angles_settle, descent_agrees)

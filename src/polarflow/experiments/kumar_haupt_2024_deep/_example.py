@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from .._base import Claim, Deviation
 from .._flow import FlowEvidence, FlowSetting, follow
-from .._overlay import Overlay, common_times
+from .._overlay import Overlay, common_times, descent_agrees
 
 if TYPE_CHECKING:
     from ... import Problem, Progress, Trajectory
@@ -314,11 +314,6 @@ def printed_end(e: Evidence) -> Deviation | None:
             "followed_to": e.setting.iterations,
         },
     )
-
-
-def descent_agrees(e: Evidence) -> Claim:
-    """The authors' method follows the flow."""
-    return e.overlay.claim()
 
 
 ALIGNMENT = (aligned, loss_stays, descent_agrees)
