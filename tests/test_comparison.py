@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from polarflow import Square, Stop, TwoLayer, balanced, gradient_flow, problem
-from polarflow.comparators import ANSWERS, compare, least_variation_norm
+from polarflow.comparators import ANSWERS, compare, least_l1_norm, least_variation_norm
 from polarflow.comparators import _answers as answers
 from polarflow.data import Data
+from polarflow.errors import PolarflowError
 from polarflow.losses import CrossEntropy, Logistic
 from polarflow.networks import BlockState, SquaredRelu, gaussian
 from polarflow.spec._models import Comparator
@@ -275,3 +276,44 @@ flow = {{grad_norm = 1e-10}}
     assert entry["lower_loss"] and entry["loss"] < 1e-24 and entry["neurons"] <= 80
     assert "is not the least" in entry["statement"]
     assert entry["statement"].split(":")[0] in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_least_l1_norm_is_certified(seed: int) -> None:
+    rng = np.random.default_rng([seed, 4])
+    x, y = rng.standard_normal((5, 12)), rng.standard_normal(5)
+    x = np.concatenate([x, x[:1] + x[1:2]])  # one equation follows from two others
+    y = np.append(y, y[0] + y[1])
+    least = least_l1_norm(x, y)
+    np.testing.assert_allclose(x @ least.coefficient, y, atol=1e-13)
+    assert np.sum(least.coefficient != 0.0) == 5
+    # nu / height is feasible for the dual, so that its value is below every fit's norm.
+    assert np.abs(x.T @ least.dual).max() <= least.height * (1.0 + 1e-15)
+    np.testing.assert_allclose(least.dual_value, least.value, rtol=1e-12)
+    other = np.linalg.pinv(x) @ y
+    assert least.dual_value < np.abs(other).sum()
+    with pytest.raises(PolarflowError, match="fits the labels"):
+        least_l1_norm(x, y + np.arange(6))
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_path_of_a_diagonal_network_ends_beside_the_least_l1_norm(
+    command: Any, tmp_path: Path, depth: int
+) -> None:
+    spec = tmp_path / "spec.toml"
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((4, 9))
+    spec.write_text(
+        f"[data]\nx = {x.tolist()}\ny = {rng.standard_normal(4).tolist()}\n"
+        f'[network]\nkind = "diagonal"\ndepth = {depth}\n'
+    )
+    assert command("saddles", spec, "--out", tmp_path / "out", "--quiet").code == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (least,) = summary["comparison"]
+    assert least["name"] == "least_l1_norm" and least["exact"] and least["fitted"]
+    if depth == 2:  # Pesme & Flammarion (2023)
+        assert abs(least["ratio"] - 1.0) < 1e-12
+        np.testing.assert_allclose(summary["final"]["param_norm"] ** 2, least["value"], rtol=1e-12)
+    else:
+        assert least["ratio"] > 1.0 - 1e-12
+    assert "l1 norm" in (tmp_path / "out" / "report.html").read_text()

@@ -277,6 +277,31 @@ def test_diagonal_networks_leave_their_saddles_when_the_path_says(
     assert (errors[1] <= 0.1 * path.escape_rates).all()
 
 
+def test_saddles_tell_their_spectrum_and_the_kkt_points_that_blocks_came_to(
+    orthonormal: Problem,
+) -> None:
+    y, n = orthonormal.data.y, 5
+    origin, second, end = (s.to_dict() for s in saddle_path(orthonormal).saddles)
+    assert origin["hessian_spectrum"] == [] and end["kkt_points"] == []
+    # A unit that is fully active on its sign's examples climbs at |D_+-|, the quickest first.
+    plus, minus = (y * (s * y > 0) @ orthonormal.data.x / n for s in (1.0, -1.0))
+    first = origin["kkt_points"][0]
+    np.testing.assert_allclose(first["growth"], np.linalg.norm(plus), rtol=1e-12)
+    unit = np.concatenate([[1.0], plus / np.linalg.norm(plus)]) / np.sqrt(2.0)
+    np.testing.assert_allclose(first["direction"], unit, atol=1e-12)
+    assert first["leaves"] and first["blocks"] == origin["leaving_blocks"]
+    growths = [point["growth"] for point in origin["kkt_points"]]
+    assert growths == sorted(growths, reverse=True) and len(growths) > 2
+    np.testing.assert_allclose(second["kkt_points"][0]["growth"], np.linalg.norm(minus), rtol=1e-12)
+    # H = J^T J / n of a = |w| = (n |D_+|)^(1/2): 2 |D_+| along (a, w), and a^2/n = |D_+| across,
+    # for each further example that the unit is active on.
+    size, felt = np.linalg.norm(plus), int(np.sum(y > 0))
+    expected = [size] * (felt - 1) + [2.0 * size]
+    np.testing.assert_allclose(second["hessian_spectrum"], expected, rtol=1e-10)
+    # It lies on the other examples' kinks and moves along them: rescaling (a, w) alone is free.
+    assert second["hessian_kernel"] == 1
+
+
 def test_the_verb_writes_the_path(command, tmp_path) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text('[data]\nname = "two-points"\n[network]\nwidth = 60\n[loss]\nscale = 2.0\n')

@@ -5,6 +5,8 @@ from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._gradient_descent import Descent as Descent
 from ._gradient_descent import gradient_descent as gradient_descent
+from ._l1 import L1Minimum as L1Minimum
+from ._l1 import least_l1_norm as least_l1_norm
 from ._margin import HardMargin as HardMargin
 from ._margin import NtkMargin as NtkMargin
 from ._margin import hard_margin as hard_margin

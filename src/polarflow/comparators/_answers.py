@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..networks import SquaredRelu, TwoLayer
+from ..networks import Diagonal, SquaredRelu, TwoLayer
 from ._end import TINY, End
+from ._l1 import L1Minimum, least_l1_norm
 from ._margin import HardMargin, hard_margin, ntk_margin
 from ._minimum import VariationMinimum
 from ._ntk import NtkInterpolant, ntk_interpolant
@@ -20,6 +21,8 @@ from ._variation import least_variation_norm, most_margin
 #: second or so.
 _FEW_PATTERNS = 5000
 _FEW_PRODUCTS = 2e9
+#: Entries of a linear program that does.
+_FEW_WEIGHTS = 100_000
 #: Labels are fitted at this part of the loss of the zero function.
 _FITTED = 1e-6
 #: A norm or a margin is the best one to this; labels are fitted if what is missing costs no more.
@@ -58,17 +61,22 @@ def _ntk_interpolant(end: End) -> dict[str, Any]:
     return _fitting(end, size, size, True, moved, kernel)
 
 
+def _least_l1_norm(end: End) -> dict[str, Any]:
+    least = least_l1_norm(end.x, end.y)
+    return _fitting(end, least.value, least.dual_value, True, end.linear_cost, least)
+
+
 def _fitting(
     end: End,
     value: float,
     bound: float,
     exact: bool,
     own: float,
-    f: VariationMinimum | NtkInterpolant,
+    f: VariationMinimum | L1Minimum | NtkInterpolant,
 ) -> dict[str, Any]:
     loss = float(end.problem.loss.value(f(end.x), end.y))
     lower = bool(end.unfitted > _FITTED and loss < (1.0 - 1e-9) * end.loss)
-    if isinstance(f, VariationMinimum):
+    if not isinstance(f, NtkInterpolant):
         off = _misfit(end, f)
     else:
         off = float(np.sqrt(end.unfitted))  # |y - h|/|y| of the square loss
@@ -85,10 +93,12 @@ def _fitting(
     }
     if isinstance(f, VariationMinimum):
         return found | {"neurons": len(f.mass), "statement": _of_least_norm(end, found, f, off)}
+    if isinstance(f, L1Minimum):
+        return found | {"statement": _of_l1_norm(end, found, off)}
     return found | {"statement": _of_distance(end, found)}
 
 
-def _misfit(end: End, least: VariationMinimum) -> float:
+def _misfit(end: End, least: VariationMinimum | L1Minimum) -> float:
     r"""How far the least norm of the predictions can be below that of the labels, over the latter.
 
     It is convex in what is fitted, with the multipliers as its slope at the labels: at predictions
@@ -98,6 +108,18 @@ def _misfit(end: End, least: VariationMinimum) -> float:
         return float(np.abs(end.predictions).max(initial=0.0) > 0.0)
     missed = float(np.abs(least.dual) @ np.abs(end.y - end.predictions))
     return missed / (least.height * least.value)
+
+
+def _of_l1_norm(end: End, found: dict[str, Any], off: float) -> str:
+    if found["ratio"] is None:
+        return ""
+    if not found["fitted"]:
+        said = _fitted_to(end)
+        return f"{said[0].upper()}{said[1:]}: the norm can't be set against that of a fit."
+    away = abs(found["ratio"] - 1.0)
+    if away > _SAME:
+        return f"It has {found['ratio']:.7g} times the least l1 norm of all linear fits."
+    return f"It has the least l1 norm of all linear fits, to {max(away, off):.1e} of it."
 
 
 def _of_distance(end: End, found: dict[str, Any]) -> str:
@@ -253,6 +275,12 @@ ANSWERS: dict[str, Answer] = {
         _few_patterns,
         _least_variation_norm,
         _FITS.format("two-layer (leaky) ReLU networks"),
+    ),
+    "least_l1_norm": Answer(
+        lambda e: e.fits and isinstance(e.problem.network, Diagonal),
+        lambda e: e.x.size <= _FEW_WEIGHTS,
+        _least_l1_norm,
+        _FITS.format("diagonal linear networks"),
     ),
     "ntk_interpolant": Answer(
         lambda e: e.fits and e.two_layer,

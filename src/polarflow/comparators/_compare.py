@@ -47,7 +47,8 @@ def compare(
     For labels that are fitted (square loss): the variation norm $\sum_j |a_j||w_j|$ of a two-layer
     network against the least one among interpolants of any width (`least_variation_norm`), and the
     NTK's interpolant at the initial weights (`ntk_interpolant`), whose norm is how far the weights
-    moved.
+    moved; $\sum_j |u_j|^L + |v_j|^L$ of a diagonal linear network against the least l1 norm of a
+    linear interpolant (`least_l1_norm`).
 
     For two classes: the normalised margin $\min_k y_k h(x_k) / \|\theta\|^2$ of a two-layer network
     against the largest one of any width (`most_margin`); that of squared ReLU against the largest

@@ -11,7 +11,7 @@ from numpy import ndarray
 from ..flow import Problem
 from ..losses import MarginLoss, Square
 from ..ncf._regions import LARGEST, most_regions
-from ..networks import BlockState, TwoLayer
+from ..networks import BlockState, Diagonal, TwoLayer
 from ._orthogonal import orthogonal_inputs
 
 #: Blocks of more than this part of the largest square norm are hints for a program; so many.
@@ -103,6 +103,14 @@ class End:
         with np.errstate(under="ignore", over="ignore"):
             unit = float(self.shares @ (np.abs(a) * np.linalg.norm(w, axis=1)))
             return unit * float(np.exp(2.0 * self._top))
+
+    @cached_property
+    def linear_cost(self) -> float:
+        """sum_j |u_j|^L + |v_j|^L of a diagonal linear network of depth L."""
+        network = self.problem.network
+        assert isinstance(network, Diagonal)
+        with np.errstate(under="ignore", over="ignore"):
+            return float(np.sum(np.abs(self.state.weights()) ** network.depth))
 
     @cached_property
     def margin(self) -> float:

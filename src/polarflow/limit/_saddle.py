@@ -95,8 +95,35 @@ class LimitSaddle:
             "escape_growth": float(self.growth[list(self.leaving)].max()) if self.leaving else None,
             "hessian_kernel": self.rest.kernel,
             "hessian_index": self.rest.index,
+            "hessian_spectrum": self._nonzero_spectrum(),
             "strict": bool(self.leaving),
+            "kkt_points": self.kkt_points(),
         }
+
+    def _nonzero_spectrum(self) -> list[float]:
+        spectrum = self.rest.spectrum
+        return np.sort(spectrum[np.argsort(np.abs(spectrum))[self.rest.kernel :]]).tolist()
+
+    def kkt_points(self) -> list[dict[str, Any]]:
+        """Where the microscopic blocks are on leaving, those of one direction together.
+
+        The quickest first; blocks that are zero, or feel no force, are at none.
+        """
+        lives = np.isfinite(self.exponent) | np.isnan(self.exponent)
+        alive = lives & ~self.rest.active & (self.growth != 0.0)
+        found = []
+        for group in by_direction(alive, self.direction):
+            exponent = float(self.exponent[group].max())
+            found.append(
+                {
+                    "direction": self.direction[group[0]].tolist(),
+                    "growth": float(self.growth[group].max()),
+                    "blocks": group,
+                    "exponent": None if np.isnan(exponent) else exponent,
+                    "leaves": bool(set(group) & set(self.leaving)),
+                }
+            )
+        return sorted(found, key=lambda point: -point["growth"])
 
     @property
     def _next_exponent(self) -> float | None:

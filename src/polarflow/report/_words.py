@@ -69,6 +69,11 @@ ANSWERS = {
         "the network of any width that fits the labels with the least Σ|<i>a</i>||<i>w</i>|, half "
         "of the least |<i>θ</i>|²",
     ),
+    "least_l1_norm": (
+        "least l1 norm",
+        "the linear function that fits the labels with the least Σ|<i>β</i>|, the least "
+        "|<i>θ</i>|² of a diagonal network of depth 2",
+    ),
     "ntk_interpolant": (
         "kernel interpolant",
         "the limit of the flow of the network linearised at its start (lazy regime); how far the "

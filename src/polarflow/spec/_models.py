@@ -15,6 +15,7 @@ from ._sources import SOURCES, AnyData, source_tag
 DEFAULT_SCALE = 1e-6
 Comparator = Literal[
     "least_variation_norm",
+    "least_l1_norm",
     "ntk_interpolant",
     "most_margin",
     "local_margin",
