@@ -45,6 +45,8 @@ class Group:
       smooth as without them, and equal to `apply`.
     - `bends`: how many numbers have sides for each example, b = n * bends; 0 where there are no
       such activations, and `pieces` isn't used.
+    - `quadratic`: whether H_j is, on given sides, a quadratic form in the weights, the same for
+      all blocks with the same constants, and the sides are those of numbers linear in the weights.
     """
 
     rows: int
@@ -58,6 +60,7 @@ class Group:
     layers: tuple[tuple[int, float], ...] = ()
     pieces: Callable[[Any, Any, Any, Any], tuple[Any, Any]] | None = None
     bends: int = 0
+    quadratic: bool = False
 
 
 class Network(ABC):

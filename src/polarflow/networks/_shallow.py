@@ -67,7 +67,7 @@ class SquaredRelu(Network):
         constants = signs[:, None]
         return (
             Group(self.width, dimension, 2.0, _squared_relu, constants,
-                  pieces=_squared_relu_pieces, bends=1),
+                  pieces=_squared_relu_pieces, bends=1, quadratic=True),
         )  # fmt: skip
 
 

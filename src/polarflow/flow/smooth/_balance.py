@@ -24,9 +24,9 @@ class Balance:
       at the start or at t, whichever is larger; None for networks without successive layers.
     """
 
-    def __init__(self, field: Field, y: ndarray) -> None:
+    def __init__(self, field: Field, parts: list[Part]) -> None:
         self._field = field
-        self._start = self._shares(field.parts(y))
+        self._start = self._shares(parts)
         self.drift: float | None = 0.0 if self._start else None
 
     def _shares(self, parts: list[Part]) -> list[tuple[ndarray, ndarray]]:
@@ -44,11 +44,11 @@ class Balance:
             shares.append((log_norm[alive], share))
         return shares
 
-    def see(self, y: ndarray) -> None:
-        """Learn of a vector of the flow."""
+    def see(self, parts: list[Part]) -> None:
+        """Learn of the blocks at a time of the flow."""
         if self.drift is None:
             return
-        now = self._shares(self._field.parts(y))
+        now = self._shares(parts)
         for (rho, share), (first, before) in zip(now, self._start, strict=True):
             top = np.maximum(rho, first)
             with np.errstate(under="ignore"):

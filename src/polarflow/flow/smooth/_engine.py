@@ -1,7 +1,7 @@
 """The smooth engine: any network of homogeneous blocks, in three logs, stepped by CVODE."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from ._balance import Balance
 from ._compiled import Compiled
 from ._explicit import ExplicitSession
 from ._field import Field
+from ._frame import Frame
 from ._radau import RadauSession
 from ._small_parts import DigitWindow, SmallParts
 from ._stepper import Session, Step, StepError
@@ -51,6 +52,9 @@ _LOST = 100.0
 _FITTED = 25.0
 #: The clock passes to other blocks once the fastest moves slower than this in it.
 _SLOW = 1e-2
+#: Where in a step of high order it is seen where blocks have come together, if they have by so
+#: much more than needed at its end.
+_LOOKS, _SLACK, _HALVINGS = np.linspace(0.0, 1.0, 17)[1:], 30.0, 8
 #: What remains of a finite time is lost in rounding below this share of it.
 _BLOW_UP = 4e-16
 
@@ -82,6 +86,8 @@ class SmoothEngine:
         self.problem, self.rtol = problem, rtol
         self.width = max(_SMOOTHING * rtol, _LEAST_SMOOTHING)
         self.field = Field(problem, self.width)
+        #: Blocks as they stand at the start: all alone.
+        self.frame = Frame.single(self.field, rtol)
         self.session: Sessions | None = None
         #: Small systems without kinks go by steps of high order.
         self.kinks = any(group.kinks for group in self.field.groups)
@@ -94,7 +100,7 @@ class SmoothEngine:
         self.small = SmallParts(self)
         self.notes: list[str] = []
         self.pulse: Callable[[float, float], None] | None = None
-        self.balance = Balance(self.field, self.field.vector(problem.initial))
+        self.balance = Balance(self.field, self.frame.parts(self.field.vector(problem.initial)))
 
     @property
     def compile_seconds(self) -> float:
@@ -120,10 +126,10 @@ class SmoothEngine:
     # -- the protocol ----------------------------------------------------------------------
 
     def initial(self) -> SmoothState:
-        return SmoothState(-np.inf, self.field.vector(self.problem.initial), False)
+        return SmoothState(-np.inf, self.field.vector(self.problem.initial), False, self.frame)
 
     def blocks(self, state: SmoothState) -> BlockState:
-        return self.field.state(state.given)
+        return state.frame.state(state.given)
 
     def restart(self) -> None:
         self._end_session()
@@ -156,13 +162,15 @@ class SmoothEngine:
         if not states:
             return []
         for state in states:
-            self.balance.see(state.given)
+            self.balance.see(state.frame.parts(state.given))
         return [self._measure(look) for look in self._looks(states)]
 
     def ncf(self, state: SmoothState) -> tuple[ndarray, ndarray]:
         look, network = self.look(state), self.field.network
         dimension = self.problem.data.dimension
-        force = network.join_forces(self.field.parts(state.y), look.forces, dimension)
+        frame = state.frame
+        forces = frame.forces(state.y, look.forces)
+        force = network.join_forces(frame.parts(state.y), forces, dimension)
         blocks, order = self.blocks(state), network.row_orders(dimension)
         along = np.sum(force * blocks.direction, axis=1)
         distance = np.linalg.norm(force - along[:, None] * blocks.direction, axis=1)
@@ -176,19 +184,19 @@ class SmoothEngine:
         if state.session is self.session and self.session is not None:
             ahead = [step for step in self.steps if step.end > state.s + 1e-15 * abs(state.s)]
             if ahead:
-                return SmoothWindow(self.field, state, ahead)
+                return SmoothWindow(state, ahead)
         self._counted += 1
         if state.exact is not None:
             window = self.small.advance(state)
             if window is not None:
                 return window
-            state = SmoothState(state.log_time, state.y, False)
+            state = SmoothState(state.log_time, state.y, False, state.frame)
         look = self.look(state)
         window = self.small.take_over(look)
         if window is not None:
             return window
         if not self._moves(look):
-            return SmoothWindow(self.field, state, ())
+            return SmoothWindow(state, ())
         start = self._ready(look)
         session = start.session
         assert session is not None
@@ -201,7 +209,8 @@ class SmoothEngine:
         except StepError as error:
             raise Halt("limit", f"The solver could not go on: {error}.") from None
         self._watch(session)
-        return SmoothWindow(self.field, start, self.steps)
+        self.steps = self._until_due(start.frame, self.steps)
+        return SmoothWindow(start, self.steps)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -210,11 +219,12 @@ class SmoothEngine:
         return self._looks([state])[0]
 
     def _looks(self, states: Sequence[SmoothState]) -> list[Look]:
-        """The same at states that are all late, or none."""
+        """The same at states of one frame that are all late, or none."""
         y = np.array([state.y for state in states])
-        h, log_r, unit, forces, along = self.field.measured(y, states[0].late)
+        field = states[0].frame.field
+        h, log_r, unit, forces, along = field.measured(y, states[0].late)
         size = np.concatenate([np.linalg.norm(f, axis=2) for f in forces], axis=1)
-        alive = self.field.alive
+        alive = field.alive
         with np.errstate(divide="ignore"):
             log_force = np.where(alive, np.log(np.where(alive, size, 1.0)), -np.inf)
         along, rho = np.where(alive, along, 0.0), self.field.log_norms(y)
@@ -272,11 +282,12 @@ class SmoothEngine:
         """
         noise = self._noise(look)
         size = self.field.order * look.log_norm
-        alive = self.field.alive & self.field.homogeneous
+        field = look.state.frame.field
+        alive = field.alive & field.homogeneous
         lost = alive & (look.along < 0.0) & (size < size[alive].max(initial=-np.inf) - _LOST)
         turn = [
             np.linalg.norm(f - np.sum(f * v, axis=1, keepdims=True) * v, axis=1)
-            for f, (_, v) in zip(look.forces, self.field.parts(look.state.y), strict=True)
+            for f, (_, v) in zip(look.forces, field.parts(look.state.y), strict=True)
         ]
         lost &= np.concatenate(turn) <= noise
         if ((look.log_force > np.log(noise)) & ~lost).any():
@@ -307,25 +318,93 @@ class SmoothEngine:
         explicit = self._explicit(look)
         late = not explicit and (state.late or self._is_late(look))
         session = self.session
-        if session is not None and state.session is session:
+        renewed = self._renewed(look)
+        if session is not None and state.session is session and renewed is None:
             same = isinstance(session, ExplicitSession) == explicit and late == state.late
-            if same and np.array_equal(clock, session.clock):
+            whole = session.s <= state.s + 1e-15 * abs(state.s)
+            if same and whole and np.array_equal(clock, session.clock):
                 return state
-        y = state.y
+        y, frame = state.y, state.frame
+        if renewed is not None:
+            frame, new = renewed
+            y = np.concatenate([new, y[self.field.size :]])
         if late != state.late:
             y = np.concatenate([y, self._late_part(look)]) if late else y[: self.field.size]
+        before = session if renewed is not None and state.session is session else None
         self._end_session()
-        self.session = self._new_session(y, clock, late, explicit)
-        return SmoothState(state.log_time, y, late, self.session, 0.0)
+        sides, _ = self._crossed(state, before)
+        self.session = self._new_session(frame.field, y, clock, late, explicit, sides)
+        if isinstance(before, RadauSession) and isinstance(self.session, RadauSession):
+            self.session.follow(before, state.s, lambda y: frame.turned(y, state.frame))
+        elif isinstance(before, ExplicitSession) and isinstance(self.session, ExplicitSession):
+            self.session.follow(before)
+        return SmoothState(state.log_time, y, late, frame, self.session, 0.0)
 
-    def _new_session(self, y: ndarray, clock: ndarray, late: bool, explicit: bool) -> Sessions:
+    def _new_session(
+        self,
+        field: Field,
+        y: ndarray,
+        clock: ndarray,
+        late: bool,
+        explicit: bool,
+        sides: ndarray | None,
+    ) -> Sessions:
         if explicit:
-            return ExplicitSession(
-                self.field, y, clock, _EXPLICIT * self.rtol, self.field.size <= COLLOCATED
-            )
+            located = self.field.size <= COLLOCATED
+            return ExplicitSession(field, y, clock, _EXPLICIT * self.rtol, located, sides)
         if self.collocated:
-            return RadauSession(self.field, y, clock, self.tolerance)
-        return Session(self.field, y, clock, late, self.tolerance)
+            return RadauSession(field, y, clock, self.tolerance, sides)
+        return Session(field, y, clock, late, self.tolerance)
+
+    # -- bundles ---------------------------------------------------------------------------
+
+    def _bundling(self) -> bool:
+        """Whether blocks are held in bundles: of systems whose bends are located."""
+        return self.collocated and any(each is not None for each in self.frame.mixtures)
+
+    def _renewed(self, look: Look) -> tuple[Frame, ndarray] | None:
+        """The frame that a state asks for, and the vector in it."""
+        if not self._bundling():
+            return None
+        state = look.state
+        sides, crossed = self._crossed(state, self.session)
+        y = state.y[: self.field.size]
+        return state.frame.renewed(y, sides, crossed, look.residual, look.forces)
+
+    def _crossed(
+        self, state: SmoothState, session: Sessions | None
+    ) -> tuple[ndarray | None, ndarray | None]:
+        """The sides of the bends at a state, and which have just changed, if a session knows."""
+        if isinstance(session, ExplicitSession | RadauSession) and state.session is session:
+            if session.s <= state.s + 1e-15 * abs(state.s):
+                return session.sides, session.crossed
+        return None, None
+
+    def _until_due(self, frame: Frame, steps: list[Step]) -> list[Step]:
+        """Steps until blocks come together, or columns of bundles change their order."""
+        if not self._bundling():
+            return steps
+        few, size, old = isinstance(self.session, ExplicitSession), self.field.size, None
+        for i, step in enumerate(steps):
+
+            def due(s: float, slack: float = 1.0, step: Step = step) -> set[tuple[Any, ...]]:
+                return frame.due(step.known(np.array([s]))[0, :size], slack)
+
+            # What was so before the step didn't ask for another frame.
+            old = due(step.start) if old is None else old
+            if not few and due(step.end, _SLACK) - old:
+                at = step.start + (step.end - step.start) * _LOOKS
+                first = next((k for k, s in enumerate(at) if due(s) - old), len(at) - 1)
+                low, high = at[first - 1] if first else step.start, at[first]
+                for _ in range(_HALVINGS):
+                    middle = 0.5 * (low + high)
+                    low, high = (low, middle) if due(middle) - old else (middle, high)
+                if high < step.end:
+                    step = replace(step, end=float(high), passed=None)
+                return [*steps[:i], step]
+            if due(step.end) - old:
+                return steps[: i + 1]
+        return steps
 
     def _explicit(self, look: Look) -> bool:
         """Whether steps are explicit.
@@ -371,7 +450,7 @@ class SmoothEngine:
 
     def _clock(self, look: Look) -> ndarray:
         """The blocks that set the clock: all but those at rest while others move slowly."""
-        field, session = self.field, self.session
+        field, session = look.state.frame.field, self.session
         old = session is not None and look.state.session is session
         clock = session.clock if session is not None and old else field.alive
         moving = look.log_force > np.log(_REST * self._spread)
@@ -390,7 +469,7 @@ class SmoothEngine:
             return
         session = state.session
         assert session is not None
-        dy = np.asarray(self.field.compiled(state.y, session.clock, state.late))
+        dy = np.asarray(state.frame.field.compiled(state.y, session.clock, state.late))
         rate = float(np.max((self.field.order - 2.0) * self.field.log_norms(dy)))
         mu = float(self.field.log_speed(state.y, session.clock, state.late))
         if rate > 0.0 and -mu - np.log(rate) < state.log_time + np.log(_BLOW_UP):

@@ -90,6 +90,7 @@ def explicit_steps(
     jnp, lax = jax.numpy, jax.lax
     rows, errors, powers = (jnp.asarray(a) for a in _dormand_prince())
     gauss, weight = 0.5 + 0.5 * _GAUSS, jnp.asarray(np.log(0.5 * _GAUSS_WEIGHT))
+    counts = field.weights()
 
     def trial(carry: dict[str, Any]) -> dict[str, Any]:
         y, h, side = carry["y"], carry["h"], carry["side"]
@@ -104,7 +105,7 @@ def explicit_steps(
         k = jnp.zeros((_STAGES, len(y))).at[0].set(carry["k"])
         first = jnp.where(carry["known"], 1, 0)
         k, new, at, wrong = lax.fori_loop(first, _STAGES, stage, (k, y, y, jnp.asarray(False)))
-        error = h * jnp.abs(errors @ k).max() / tolerance
+        error = h * (counts * jnp.abs(errors @ k)).max() / tolerance
         fits = error <= 1.0
         grow = 0.9 * jnp.maximum(error, 1e-12) ** -0.2
         grow = jnp.where(fits, jnp.clip(grow, 0.2, 5.0), jnp.clip(grow, 0.1, 0.9))
@@ -153,6 +154,7 @@ def explicit_steps(
             (carry["n"] < STEPS)
             & (carry["trials"] < _TRIALS)
             & (carry["log_time"] < end)
+            & ((carry["trials"] == 0) | ~field.torn(carry["side"], state[3]))
             & ((carry["trials"] == 0) | ((change < _CHANGE) & (change > 1.0 / _CHANGE)))
         )
 
@@ -174,6 +176,7 @@ class ExplicitSession:
     - `field`, `y`, `clock`: the equations, x, and the blocks that set the clock.
     - `tolerance`: how far any number may be off in a step.
     - `located`: whether bends are.
+    - `sides`: those of the bends, if they are known.
 
     **Attributes:**
 
@@ -184,7 +187,13 @@ class ExplicitSession:
     late = False
 
     def __init__(
-        self, field: Field, y: ndarray, clock: ndarray, tolerance: float, located: bool
+        self,
+        field: Field,
+        y: ndarray,
+        clock: ndarray,
+        tolerance: float,
+        located: bool,
+        sides: ndarray | None = None,
     ) -> None:
         self.field, self.clock, self.tolerance = field, clock, tolerance
         self.located = located and field.bends > 0
@@ -192,11 +201,23 @@ class ExplicitSession:
         self.s = 0.0
         self.stiff, self.bends = False, 1.0
         self._bound = 0
+        #: Which numbers changed their sides in the latest steps.
+        self.crossed = np.zeros(field.bends, bool)
         side = np.zeros(0)
         if self.located:
-            side = sides_at(field, y)
+            side = sides_at(field, y) if sides is None else sides
         h = 0.01 / max(field.spread, 1e-300)
         self._state = (np.array(y), np.zeros(len(y)), False, side, h)
+
+    @property
+    def sides(self) -> ndarray | None:
+        """The sides of the bends that the next step begins with; None if they aren't located."""
+        return self._state[3] if self.located else None
+
+    def follow(self, before: "ExplicitSession") -> None:
+        """Learn from a session that came to the vector that is renewed here."""
+        self._state = (*self._state[:4], before._state[4])
+        self._bound, self.stiff, self.bends = before._bound, before.stiff, before.bends
 
     def steps(self, log_time: float, end: float) -> list[Step]:
         """Accepted steps from a log time on, about to another one."""
@@ -219,6 +240,8 @@ class ExplicitSession:
         for rate in found["rate"][:count]:
             self._bound = self._bound + 1 if rate > _EDGE else 0
             self.stiff = self.stiff or self._bound >= _STIFF_STEPS
+        if self.located:
+            self.crossed = found["side"] != self._state[3]
         self._state = tuple(found[name] for name in ("y", "k", "known", "side", "h"))
         return steps
 

@@ -27,6 +27,7 @@ from ...networks._blocks import Group, Part, part_of
 from ...networks._evaluate import jax64, outputs_of
 from .._logs import log_sum
 from .._problem import Problem
+from ._bundles import Bundles, bundled
 from ._compiled import Shape, compiled
 from ._reach import spread
 from ._residual import Residual
@@ -97,6 +98,10 @@ class Field:
         #: Blocks that are not zero; a zero block of order 2 or more stays there.
         self.alive = np.concatenate([np.isfinite(log_norm) for log_norm, _ in parts])
         self._fixed = [unit for _, unit in parts]
+        #: Of each group whose blocks are followed in bundles, those; None for others.
+        self.bundles: list[Bundles | None] = [
+            Bundles.none(group, len(x)) if bundled(group) else None for group in self.groups
+        ]
         self.order = np.concatenate(
             [np.full(g.rows, 2.0 if g.order is None else g.order) for g in self.groups]
         )
@@ -129,7 +134,9 @@ class Field:
     def parts(self, y: ndarray) -> list[Part]:
         """The state of each group."""
         parts: list[Part] = []
-        for group, slot, fixed in zip(self.groups, self.slots, self._fixed, strict=True):
+        for group, slot, fixed, bundles in zip(
+            self.groups, self.slots, self._fixed, self.bundles, strict=True
+        ):
             if group.order is None:
                 parts.append(part_of(y[slot.unit].reshape(group.rows, group.size)))
                 continue
@@ -137,6 +144,8 @@ class Field:
             unit = fixed
             if group.size > 1:
                 unit = y[slot.unit].reshape(group.rows, group.size)
+                if bundles is not None:
+                    unit = np.einsum("mpq,mq->mp", bundles.span, unit)
                 unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
             parts.append((log_norm, unit))
         return parts
@@ -171,11 +180,15 @@ class Field:
         """ln-norms and unit vectors of each group (weights and none, if not homogeneous)."""
         jnp = jax64().numpy
         parts = []
-        for group, slot, fixed in zip(self.groups, self.slots, self._fixed, strict=True):
+        for group, slot, fixed, bundles in zip(
+            self.groups, self.slots, self._fixed, self.bundles, strict=True
+        ):
             if group.order is not None and group.size == 1:
                 parts.append((y[slot.log_norm], jnp.asarray(fixed)))
                 continue
             unit = y[slot.unit].reshape(group.rows, group.size)
+            if bundles is not None:
+                unit = bundles.moving(unit)
             if group.order is None:
                 parts.append((jnp.zeros(group.rows), unit))
                 continue
@@ -194,29 +207,46 @@ class Field:
             h = h + jnp.einsum("j,jnc->nc", share, value)
         return h
 
-    def _values(self, units: list[Any]) -> list[Any]:
-        x = jax64().numpy.asarray(self.x)
-        return [outputs_of(g, v, x) for g, v in zip(self.groups, units, strict=True)]
+    def _values(self, units: list[Any], rhos: list[Any]) -> list[Any]:
+        """H_j(X; v_j) of all blocks, with signs of bundles as they are at norms e^rho."""
+        jnp = jax64().numpy
+        x, values = jnp.asarray(self.x), []
+        for group, unit, rho, bundles in zip(self.groups, units, rhos, self.bundles, strict=True):
+            if bundles is None:
+                values.append(outputs_of(group, unit, x))
+                continue
+            own = len(self.x) * group.bends
+            _, z = self._on_sides(group, unit, jnp.ones((group.rows, own)))
+            value, _ = self._on_sides(group, unit, jnp.where(bundles.seen(z, rho) > 0.0, 1.0, 0.0))
+            values.append(value)
+        return values
 
-    def _pieces(self, units: list[Any], side: Any) -> tuple[list[Any], Any]:
+    def _on_sides(self, group: Group, unit: Any, sides: Any) -> tuple[Any, Any]:
+        """H_j(X; v_j) of a group's blocks on given sides, and the numbers whose signs they are."""
+        jax = jax64()
+        assert group.pieces is not None
+        constants, x = jax.numpy.asarray(group.constants), jax.numpy.asarray(self.x)
+        found: tuple[Any, Any] = jax.vmap(group.pieces, (0, 0, None, 0))(unit, constants, x, sides)
+        return found
+
+    def _pieces(self, units: list[Any], rhos: list[Any], side: Any) -> tuple[list[Any], Any]:
         """The same on given sides of the activations' bends, and the numbers whose signs they are.
 
         Both sides and numbers stand in one vector, group after group.
         """
-        jax = jax64()
-        x, values, met, start = jax.numpy.asarray(self.x), [], [jax.numpy.zeros(0)], 0
-        for group, unit in zip(self.groups, units, strict=True):
+        jnp = jax64().numpy
+        values, met, start = [], [jnp.zeros(0)], 0
+        for group, unit, rho, bundles in zip(self.groups, units, rhos, self.bundles, strict=True):
             own = len(self.x) * group.bends
             if group.pieces is None or not own:
-                values.append(outputs_of(group, unit, x))
+                values.append(outputs_of(group, unit, jnp.asarray(self.x)))
                 continue
             sides = side[start : start + group.rows * own].reshape(group.rows, own)
-            constants = jax.numpy.asarray(group.constants)
-            value, z = jax.vmap(group.pieces, (0, 0, None, 0))(unit, constants, x, sides)
+            value, z = self._on_sides(group, unit, sides)
             values.append(value)
-            met.append(z.ravel())
+            met.append((z if bundles is None else bundles.seen(z, rho)).ravel())
             start += group.rows * own
-        return values, jax.numpy.concatenate(met)
+        return values, jnp.concatenate(met)
 
     @cached_property
     def bends(self) -> int:
@@ -232,7 +262,8 @@ class Field:
         """Parts, prediction, ln|r|, r/|r| and forces at y."""
         jax = jax64()
         parts = self._parts(y)
-        values, pull = jax.vjp(self._values, [v for _, v in parts])
+        units, rhos = _apart_of(parts)
+        values, pull = jax.vjp(lambda units: self._values(units, rhos), units)
         h = self._sum(parts, values)
         if late:
             log_r, unit = self.residual.carried(*self._late(y))
@@ -253,7 +284,7 @@ class Field:
         if late:
             # The velocity of the margins is the derivative of the prediction along the motion.
             def output(pairs: list[tuple[Any, Any]]) -> Any:
-                return self._sum(pairs, self._values([v for _, v in pairs]))
+                return self._sum(pairs, self._values(*_apart_of(pairs)))
 
             _, dh = jax.jvp(output, (parts,), (moves,))
             d_log_p, d_log_sum = self.residual.moved(*self._late(y), self.residual.margins(dh))
@@ -272,8 +303,12 @@ class Field:
         # Where r vanishes ln|r| = -inf, and so is the exponent: nothing moves.
         speed = jnp.exp(jnp.minimum(exponent + log_rate - mu, _CAP)) * jnp.asarray(self.alive)
         pieces, moves = [], []
-        for group, slot, (_, v), force in zip(self.groups, self.slots, parts, forces, strict=True):
+        for group, slot, bundles, (_, v), force in zip(
+            self.groups, self.slots, self.bundles, parts, forces, strict=True
+        ):
             rate = speed[slot.rows][:, None]
+            if bundles is not None:
+                force = bundles.held(v, force)
             if group.order is None:
                 pieces.append((rate * force).ravel())
                 moves.append((jnp.zeros(group.rows), rate * force))
@@ -294,12 +329,14 @@ class Field:
         """
         jax = jax64()
         parts = self._parts(y)
-        units = [v for _, v in parts]
+        units, rhos = _apart_of(parts)
         if side is None:
-            values, pull = jax.vjp(self._values, units)
+            values, pull = jax.vjp(lambda units: self._values(units, rhos), units)
             z = jax.numpy.zeros(0)
         else:
-            values, pull, z = jax.vjp(lambda units: self._pieces(units, side), units, has_aux=True)
+            values, pull, z = jax.vjp(
+                lambda units: self._pieces(units, rhos, side), units, has_aux=True
+            )
         log_r, unit = self.residual.direct(self._sum(parts, values))
         forces = self._forces(pull, values, unit)
         pieces, _ = self._motion(parts, forces, log_r - self.log_unit, clock)
@@ -307,7 +344,34 @@ class Field:
 
     def bending(self, y: Any, side: Any) -> Any:
         """The numbers that have sides."""
-        return self._pieces([v for _, v in self._parts(y)], side)[1]
+        return self._pieces(*_apart_of(self._parts(y)), side)[1]
+
+    def weights(self) -> Any:
+        """What an error of each number counts, shape `(N,)`; more of one is in smaller parts."""
+        jnp = jax64().numpy
+        pieces = []
+        for group, slot, bundles in zip(self.groups, self.slots, self.bundles, strict=True):
+            norms = slot.log_norm.stop - slot.log_norm.start
+            free = slot.unit.stop - slot.unit.start
+            each = jnp.ones(group.rows) if bundles is None else jnp.asarray(bundles.weight)
+            pieces += [each[:norms], jnp.repeat(each, free // group.rows)]
+        return jnp.concatenate(pieces)
+
+    def torn(self, side: Any, before: Any) -> Any:
+        """Whether blocks of one bundle are on different sides of a bend, or frail ones changed."""
+        jnp = jax64().numpy
+        torn, start = jnp.asarray(False), 0
+        for group, bundles in zip(self.groups, self.bundles, strict=True):
+            own = len(self.x) * group.bends
+            if group.pieces is None or not own or not len(side):
+                continue
+            here = slice(start, start + group.rows * own)
+            sides, old = (each[here].reshape(group.rows, own) for each in (side, before))
+            start += group.rows * own
+            if bundles is not None:
+                torn = torn | (sides != sides[jnp.asarray(bundles.lead)]).any()
+                torn = torn | ((sides != old) & jnp.asarray(bundles.frail)[:, None]).any()
+        return torn
 
     def clock_speed(self, y: Any, clock: Any) -> Any:
         """mu before the late phase."""
@@ -336,8 +400,9 @@ class Field:
         jax = jax64()
         jnp = jax.numpy
         parts = self._parts(y[: self.size])
+        units, rhos = _apart_of(parts)
         values, pull, z = jax.vjp(
-            lambda units: self._pieces(units, side), [v for _, v in parts], has_aux=True
+            lambda units: self._pieces(units, rhos, side), units, has_aux=True
         )
         h = self._sum(parts, values)
         if self.residual.margin:
@@ -373,7 +438,7 @@ class Field:
 
         def total(y: Any) -> Any:
             parts = self._parts(y)
-            return self._shares(self._sum(parts, self._values([v for _, v in parts])))[1]
+            return self._shares(self._sum(parts, self._values(*_apart_of(parts))))[1]
 
         return jax64().vmap(total)(y)
 
@@ -396,23 +461,33 @@ class Field:
         constants = [group.constants for group in self.groups]
         residual = self.residual
         given = (residual.label, residual.log_factor, *residual.classes)
-        return (self.x, constants, self._fixed, self.alive, self.log_unit, given)
+        bundles = [None if b is None else b.numbers for b in self.bundles]
+        return (self.x, constants, self._fixed, self.alive, self.log_unit, given, bundles)
 
     def with_data(self, data: tuple[Any, ...]) -> "Field":
         """The field with other numbers of the same shape."""
         other = copy(self)
-        other.x, constants, other._fixed, other.alive, other.log_unit, given = data
+        other.x, constants, other._fixed, other.alive, other.log_unit, given, bundles = data
+        other.bundles = [None if own is None else Bundles(*own) for own in bundles]
         other.groups = tuple(
             replace(group, constants=own) for group, own in zip(self.groups, constants, strict=True)
         )
         other.residual = self.residual.with_data(*given)
         return other
 
+    def bundled(self, bundles: "list[Bundles | None]", alive: ndarray) -> "Field":
+        """The field with other bundles."""
+        other = copy(self)
+        for name in ("numbers", "shape"):
+            other.__dict__.pop(name, None)
+        other.bundles, other.alive = bundles, alive
+        return other
+
     @cached_property
     def numbers(self) -> Any:
         """The same where compiled code has them at hand."""
         jax = jax64()
-        return jax.tree_util.tree_map(jax.numpy.asarray, self.data())
+        return jax.device_put(jax.tree_util.tree_map(np.asarray, self.data()))
 
     def compiled(self, y: Any, clock: Any, late: bool) -> Any:
         """`velocity`, compiled."""
@@ -466,6 +541,11 @@ class Field:
     def label_size(self) -> float:
         """The size of predictions that count: of the labels, or 1 for classification."""
         return 1.0 if self.residual.margin else float(np.abs(self.problem.data.y).max(initial=0.0))
+
+
+def _apart_of(parts: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    """Unit vectors of each group, and ln-norms, which the forces don't differentiate by."""
+    return [v for _, v in parts], [rho for rho, _ in parts]
 
 
 def _apart(field: Field, y: Any, clock: Any, side: Any) -> Any:

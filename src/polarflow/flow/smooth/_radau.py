@@ -19,6 +19,8 @@ example that becomes a support vector turns from p = 0 to p > 0 in a layer of wi
 ends before a layer that ln p is about to reach.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy import ndarray
 
@@ -35,6 +37,10 @@ _GROWTH = 10.0
 _SOLVED = 0.02
 #: Steps shorter than this over the largest rate would be stable without Newton's iteration.
 _SHORT = 1.0
+#: How many roundings of a number the estimate of its error may be off by.
+_ROUNDINGS = 16.0
+#: Numbers that are renewed to within this go on as they did; else steps are shorter at first.
+_KNOWN, _CAREFUL = 1e-3, 0.5
 #: The weight of the latest step among those before.
 _MEMORY = 0.2
 #: Weights of the residual below e^-_UNFELT are not felt.
@@ -53,9 +59,17 @@ class RadauSession:
     - `y`: x, and ln p and ln R with a loss of classification.
     - `clock`: the blocks that set it.
     - `tolerance`: how far any number of x may be off inside a step.
+    - `sides`: those of the bends, if they are known.
     """
 
-    def __init__(self, field: Field, y: ndarray, clock: ndarray, tolerance: float) -> None:
+    def __init__(
+        self,
+        field: Field,
+        y: ndarray,
+        clock: ndarray,
+        tolerance: float,
+        sides: ndarray | None = None,
+    ) -> None:
         self.field, self.clock, self.tolerance = field, clock, tolerance
         self.late = field.residual.margin
         self.evaluations = self.products = 0
@@ -67,7 +81,9 @@ class RadauSession:
         self._last: tuple[ndarray, float, float] | None = None
         #: How much of an error Newton's iteration leaves, relative to its square.
         self._curvature = 1e3
-        self._side = np.zeros(field.bends)
+        self._side = np.zeros(field.bends) if sides is None else sides.copy()
+        #: Which numbers changed their sides at the end of the latest step.
+        self.crossed = np.zeros(field.bends, bool)
         #: dx/ds at the start of the next step, if it is known, and the numbers that have sides.
         self._slope: ndarray | None = None
         #: The share of the latest steps that ended at bends and were short enough for an explicit
@@ -75,14 +91,34 @@ class RadauSession:
         self.bent = 0.0
         self._z = np.zeros(field.bends)
         self._rate = np.inf
-        self._begin()
+        self._weight = np.asarray(field.weights())
+        self._begin(sides is not None)
 
-    def _begin(self) -> None:
-        """The sides of the bends at the start, layer after layer."""
+    def follow(self, before: "RadauSession", s: float, renew: Callable[[ndarray], ndarray]) -> None:
+        """Learn from a session that was left at s in its last step, its vectors renewed."""
+        if before._last is None:
+            return
+        nodes, cut, length = before._last
+        cut += (s - before.s) / length
+        nodes = np.hstack([renew(nodes[:, : self.field.size]), nodes[:, self.field.size :]])
+        here = np.concatenate([self.x, self.u])
+        found = interpolation(self.method.grid, np.array([cut]))[0] @ nodes
+        known = np.abs(found - here) <= _KNOWN
+        self._last = (np.where(known, nodes, here), cut, length)
+        self.length = min(before.length, _GROWTH * length) * (1.0 if known.all() else _CAREFUL)
+        self._curvature = before._curvature
+
+    @property
+    def sides(self) -> ndarray:
+        """The sides of the bends that the next step begins with."""
+        return self._side
+
+    def _begin(self, known: bool) -> None:
+        """The sides of the bends at the start, layer after layer, if they aren't known."""
         before = None
         for _ in range(64):
             motion, z = self._here()
-            if before is not None and np.array_equal(before, self._side):
+            if known or (before is not None and np.array_equal(before, self._side)):
                 break
             before, self._side = self._side, (z > 0.0).astype(float)
             if not self.field.bends:
@@ -127,15 +163,17 @@ class RadauSession:
         slope = method.slope @ (x - self.x) / length
         start = method.coefficient[0] @ slope
         known = self._slope if self._slope is not None else self._first_slope(y)
-        error = method.between * length * float(np.abs(start - known).max(initial=0.0))
+        error = method.between * length * self._size(start - known)
         grow = 0.9 * (self.tolerance / max(error, 1e-300)) ** (1.0 / (STAGES + 1))
         if not error <= self.tolerance:
             self.length = length * max(0.1, min(grow, 0.9))
             return None
         z = np.vstack([self._z, z])
+        sides = self._side.copy()
         cut = self._first_change(z)
         if cut == 0.0:
             return None
+        self.crossed = self._side != sides
         nodes = np.vstack([np.concatenate([self.x, self.u]), y])
         self._last = (nodes, cut, length)
         if cut < 1.0:
@@ -153,6 +191,12 @@ class RadauSession:
             nodes = np.column_stack([nodes, np.zeros(STAGES + 1)])
         last = self.field.log_sums if self.late else None
         return Step(first, self.s, length, method.grid, nodes, last)
+
+    def _size(self, error: ndarray) -> float:
+        """The largest error of vectors of x; less than a few roundings of a number is none."""
+        rounding = _ROUNDINGS * np.finfo(float).eps * np.abs(self.x) / self.tolerance
+        weight = self._weight / np.maximum(1.0, rounding)
+        return float((weight * np.abs(error)).max(initial=0.0))
 
     def _guess(self, length: float) -> ndarray:
         """x and u at the nodes: the last step's polynomial, continued."""
@@ -196,7 +240,7 @@ class RadauSession:
             excess = np.maximum(u + moved - base, 0.0)
             moved = np.where(excess > 0.0, base - u + np.log1p(excess), moved)
             felt = length * np.abs(np.einsum("ink,ik->in", by_p, moved)).max(initial=0.0)
-            error = max(float(np.abs(change).max(initial=0.0)), float(felt))
+            error = max(self._size(change), float(felt))
             y = np.hstack([x + change, u + moved])
             if iteration and last < 0.1:
                 self._curvature = max(0.3 * self._curvature, min(error / last**2, 1e6), 1.0)

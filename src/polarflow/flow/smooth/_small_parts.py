@@ -199,9 +199,9 @@ class SmallParts:
         if self.engine.pulse is None:
             return
         assert self.digits is not None
-        there = self.engine.look(
-            SmoothState(self.digits.log_time(step.new), self.digits.vector(step.new), False)
-        )
+        y = self.digits.vector(step.new)
+        state = SmoothState(self.digits.log_time(step.new), y, False, self.engine.frame)
+        there = self.engine.look(state)
         self.engine.pulse(there.state.log_time, self._log_loss(there))
 
     @property
@@ -249,7 +249,12 @@ class SmallParts:
         assert self.digits is not None
         log_time = max(self.digits.log_time(numbers), log_time)
         return SmoothState(
-            log_time, self.digits.vector(numbers), False, s=s, exact=(numbers, session)
+            log_time,
+            self.digits.vector(numbers),
+            False,
+            self.engine.frame,
+            s=s,
+            exact=(numbers, session),
         )
 
 

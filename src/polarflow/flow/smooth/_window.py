@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from ._explicit import ExplicitSession
-from ._field import Field
+from ._frame import Frame
 from ._radau import RadauSession
 from ._stepper import Session, Step, log_elapsed
 
@@ -36,7 +36,7 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class SmoothState:
-    """The logarithm of the time, the vector of the field, and where in a session it is.
+    """The logarithm of the time, the vector of a frame's field, and where in a session it is.
 
     The last number of `given` may still have to be found: then it is that of `last`. `exact` holds
     the weights with many digits, where they are needed, and the session of such.
@@ -45,6 +45,7 @@ class SmoothState:
     when: float | tuple[Numbers, int]
     given: ndarray
     late: bool
+    frame: Frame
     session: Sessions | None = None
     s: float = 0.0
     exact: "tuple[Exact, DigitSession] | None" = None
@@ -72,8 +73,8 @@ class SmoothState:
 class SmoothWindow:
     """Steps of one session, from a state in the first of them."""
 
-    def __init__(self, field: Field, start: SmoothState, steps: Sequence[Step]) -> None:
-        self.field, self.start, self.steps = field, start, list(steps)
+    def __init__(self, start: SmoothState, steps: Sequence[Step]) -> None:
+        self.start, self.steps = start, list(steps)
 
     @property
     def length(self) -> float:
@@ -104,7 +105,7 @@ class SmoothWindow:
         last = None if find is None else Numbers(lambda: find(y[:, :-1]))
         return [
             SmoothState(
-                (times, i), y[i], session.late, session, float(wanted[i]),
+                (times, i), y[i], session.late, start.frame, session, float(wanted[i]),
                 last=None if last is None else (last, i),
             )
             for i in range(len(y))
@@ -113,13 +114,14 @@ class SmoothWindow:
     def _log_times(self, session: Sessions, wanted: ndarray, owner: ndarray) -> ndarray:
         """The logarithms of the times at clock readings, each in the step that owns it."""
         found, log_time, low = [], self.start.log_time, self.start.s
+        field = self.start.frame.field
         for k, step in enumerate(self.steps[: int(owner.max()) + 1]):
             here = wanted[owner == k]
             ends = np.unique(np.append(here, step.end))
             if step.passed is not None and low == step.start and len(ends) == 1:
                 elapsed = np.array([step.passed])
             else:
-                elapsed = log_elapsed(self.field, step, low, ends, session.clock, session.late)
+                elapsed = log_elapsed(field, step, low, ends, session.clock, session.late)
             times = np.logaddexp(log_time, elapsed)
             found.append(times[np.searchsorted(ends, here)])
             log_time, low = float(times[-1]), step.end

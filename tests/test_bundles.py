@@ -1,0 +1,166 @@
+"""Units that share a direction: parts below rounding, and the saddles that these decide about."""
+
+import numpy as np
+import pytest
+from reference.digits import ManyDigits
+
+import polarflow as pf
+from polarflow.flow.smooth._mixture import orthogonalise, tear
+from polarflow.flow.smooth._rest import Rest
+from polarflow.networks import SquaredRelu, gaussian
+
+
+def _problem(seed: int, shape: tuple[int, int, int], k: float) -> pf.Problem:
+    """Normal data and labels, random signs, a start of about e^-k."""
+    rng = np.random.default_rng([7, seed])
+    n, d, m = shape
+    data = pf.Data(rng.standard_normal((n, d)), rng.standard_normal(n))
+    network = SquaredRelu(m, tuple(int(s) for s in rng.choice([-1, 1], m)))
+    start = gaussian(network, d, log10_scale=-k / np.log(10), seed=seed)
+    return pf.problem(data, network, start, loss=pf.Square())
+
+
+def _reference(problem: pf.Problem, tolerance: float, bits: int) -> ManyDigits:
+    network, start = problem.network, problem.initial
+    assert isinstance(network, SquaredRelu) and network.signs is not None
+    signs = [int(s) for s in network.signs]
+    x, y = problem.data.x, problem.data.y
+    return ManyDigits(x, y, signs, start.log_norm, start.direction, tolerance, bits)
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-8, 1e-11])
+def test_a_saddle_is_left_by_parts_of_active_units_as_with_many_digits(rtol: float) -> None:
+    # Two units of one direction are at rest from t = 100 on. What is left of their difference,
+    # e^-61 at first, is felt at t = 1200.
+    problem, times = _problem(21, (4, 2, 4), 60.0), (60.0, 600.0, 1100.0, 1300.0)
+    flow = pf.gradient_flow(
+        problem, stop=pf.Stop(time=times[-1]), rtol=rtol, record_times=times, points=20
+    )
+    reference, found = _reference(problem, 1e-12, 260), np.exp(flow.recorded.log_loss)
+    allowed = [10.0 * rtol * 0.23, 1e-11, 1e-10, 1e-6]
+    for i, time in enumerate(times):
+        reference.until(time)
+        assert found[i] == pytest.approx(reference.loss, abs=allowed[i])
+
+
+def test_the_time_at_a_saddle_left_by_parts_is_proportional_to_ln_delta() -> None:
+    rates = []
+    for k in (100.0, 400.0, 1600.0):
+        stop = pf.Stop(loss=0.005)
+        flow = pf.gradient_flow(_problem(21, (4, 2, 4), k), stop=stop, rtol=1e-8, points=20)
+        assert flow.status == "ok"
+        rates.append(np.exp(flow.final.log_time[0]) / k)
+    # The distance to the limit falls like 1/k.
+    assert rates[1] - rates[2] == pytest.approx((rates[0] - rates[1]) / 4.0, rel=0.1)
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9])
+def test_a_unit_that_its_examples_repel_returns_from_where_it_came_to(rtol: float) -> None:
+    # Unit 2 sees one example, which repels it until t = 15. What that sees of it is e^-26 then;
+    # by t = 37 it has grown beyond what it never saw.
+    problem, times = _problem(102, (3, 2, 6), 50.0), (15.0, 37.0)
+    flow = pf.gradient_flow(
+        problem, stop=pf.Stop(time=37.0), rtol=rtol, record_times=times, points=20
+    )
+    reference = _reference(problem, 1e-12, 260)
+    for i, time in enumerate(times):
+        reference.until(time)
+        size = [reference.log_singular_values([j])[0] for j in range(6)]
+        # The reference's own error is 3e-7: it is relative to the whole unit.
+        np.testing.assert_allclose(flow.recorded.log_norm[i], size, atol=6e-7 + 10.0 * rtol)
+
+
+def _units(seed: int, m: int, n: int, p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    v = rng.standard_normal((m, p))
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    return rng.uniform(-3.0, 0.0, m), v, rng.standard_normal((n, p))
+
+
+def test_what_is_put_aside_and_taken_back_leaves_units_as_they_are() -> None:
+    rho, v, x = _units(6, 3, 5, 4)
+    alive, rest = np.ones(3, bool), Rest.none(3, 5, 4)
+    before, side = np.exp(rho)[:, None] * v, v @ x.T > 0.0
+    # The bundle of the first two has one pattern, and parts that it doesn't see.
+    side[1] = side[0] = np.array([True, False, True, False, False])
+    mix, _ = np.linalg.qr(np.random.default_rng(7).standard_normal((2, 2)))
+    blocks = mix @ before[:2]
+    rest.put_aside(np.array([0, 1]), mix, (rho, v), alive, x, side[0])
+    assert np.abs(v[:2] @ np.linalg.svd(x[side[0]])[2][2:].T).max() < 1e-14
+    moving = mix @ (np.exp(rho[:2])[:, None] * v[:2])
+    still = np.exp(rest.log_norm[:2])[:, None] * rest.unit[:2]
+    np.testing.assert_allclose(moving + still, blocks, atol=1e-14)
+    numbers = rest.sign[:2] * np.exp(rest.log_number[:2])
+    np.testing.assert_allclose(numbers, still @ x.T, atol=1e-14)
+    # Two units of their own again, of which one takes back what two examples see.
+    size = np.linalg.norm(moving, axis=1)
+    rho[:2], v[:2] = np.log(size), moving / size[:, None]
+    rho[0] -= 40.0
+    taken = np.zeros((3, 5), bool)
+    taken[0, 1] = True
+    rest.take_back(taken, rho, v, alive, x)
+    found = np.exp(rest.log_norm[0]) * rest.unit[0] + np.exp(rho[0]) * v[0]
+    np.testing.assert_allclose(found, still[0] + np.exp(-40.0) * moving[0], atol=1e-14)
+    assert not np.isfinite(rest.log_number[0, [0, 1, 2]]).any()
+    np.testing.assert_allclose(rest.unit[0] @ x[:3].T, 0.0, atol=1e-14)
+
+
+def _columns(seed: int, sizes: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
+    v = np.random.default_rng(seed).standard_normal((len(sizes), p))
+    return sizes.copy(), v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def _product(rho: np.ndarray, v: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    w = np.exp(rho)[:, None] * v * alive[:, None]
+    return w.T @ w
+
+
+def test_orthogonal_columns_make_up_the_same_blocks() -> None:
+    rho, v = _columns(1, np.array([0.0, -3.0, 0.5, -9.0]), 3)
+    before, mix, alive = np.exp(rho)[:, None] * v, np.eye(4), np.ones(4, bool)
+    gram = _product(rho, v, alive)
+    orthogonalise(rho, v, mix, alive)
+    assert alive.sum() == 3
+    np.testing.assert_allclose(_product(rho, v, alive), gram, rtol=1e-13)
+    cosines = (v @ v.T)[np.ix_(alive, alive)]
+    np.testing.assert_allclose(cosines, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(mix @ mix.T, np.eye(4), atol=1e-14)
+    rows = np.exp(rho)[:, None] * v * alive[:, None]
+    np.testing.assert_allclose(mix @ rows, before, atol=1e-14)
+
+
+def test_columns_far_below_rounding_are_orthogonal_relative_to_themselves() -> None:
+    rho, v = _columns(2, np.array([-200.0, 0.0, -500.0]), 3)
+    expected = [v[1]]
+    for row in (0, 2):
+        rest = v[row].copy()
+        for known in expected:
+            rest -= (rest @ known) * known
+        expected.append(rest / np.linalg.norm(rest))
+    orthogonalise(rho, v, mix := np.eye(3), np.ones(3, bool))
+    np.testing.assert_allclose(v[[1, 0, 2]], expected, atol=1e-13)
+    assert rho[1] == pytest.approx(0.0, abs=1e-15) and rho[0] == pytest.approx(-200.0, abs=2.0)
+    np.testing.assert_allclose(mix, np.eye(3), atol=1e-80)
+
+
+def test_a_torn_bundle_leaves_its_blocks_and_their_small_parts() -> None:
+    rho, v = _columns(3, np.array([0.0, -2.0, -1.0, -4.0]), 4)
+    mix, alive, lead = np.eye(4), np.ones(4, bool), np.zeros(4, int)
+    orthogonalise(rho, v, mix, alive)
+    before = mix @ (np.exp(rho)[:, None] * v)
+    tear(np.arange(4), np.array([0, 1, 0, 0]), rho, v, mix, lead, alive)
+    assert lead.tolist() == [0, 1, 0, 0]
+    assert not mix[np.ix_([0, 2, 3], [1])].any() and not mix[1, [0, 2, 3]].any()
+    np.testing.assert_allclose(mix @ (np.exp(rho)[:, None] * v), before, atol=1e-14)
+
+
+def test_the_third_column_of_three_keeps_its_size_where_two_blocks_are_torn_off() -> None:
+    # Columns e^0, e^-100, e^-200: any two blocks hold parts of the sizes e^0 and e^-100.
+    rho, v = _columns(4, np.array([0.0, -100.0, -200.0]), 3)
+    q, _ = np.linalg.qr(np.random.default_rng(5).standard_normal((3, 3)))
+    alive, lead = np.ones(3, bool), np.zeros(3, int)
+    orthogonalise(rho, v, np.eye(3), alive)
+    mix = q.copy()
+    tear(np.arange(3), np.array([0, 0, 1]), rho, v, mix, lead, alive)
+    assert sorted(rho[:2]) == pytest.approx([-100.0, 0.0], abs=3.0)
+    assert rho[2] == pytest.approx(0.0, abs=3.0)
