@@ -13,6 +13,14 @@ from numba import njit
 FREE, LOWER, UPPER = 0, -1, 1
 
 
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _dot(u, v):
+    t = 0.0
+    for c in range(len(u)):
+        t += u[c] * v[c]
+    return t
+
+
 @njit(cache=True, error_model="numpy")
 def _solve_free(gram, rhs, status, nu, out, chol):
     """Solve for the free multipliers with the others fixed; dependent normals keep their value."""
@@ -61,21 +69,16 @@ def minimum_norm(base, normals, lower, upper, nu, status):
 
     **Returns:** True unless the iteration cap was met.
     """
-    s, q = normals.shape
+    s = len(normals)
     gram = np.zeros((s, s))
     rhs = np.zeros(s)
-    scale = 0.0
-    for c in range(q):
-        scale += base[c] * base[c]
+    scale = _dot(base, base)
     for i in range(s):
         for j in range(i + 1):
-            t = 0.0
-            for c in range(q):
-                t += normals[i, c] * normals[j, c]
+            t = _dot(normals[i], normals[j])
             gram[i, j] = t
             gram[j, i] = t
-        for c in range(q):
-            rhs[i] -= normals[i, c] * base[c]
+        rhs[i] = -_dot(normals[i], base)
         scale += max(abs(lower[i]), abs(upper[i])) ** 2 * gram[i, i]
         status[i] = FREE
         nu[i] = 0.0

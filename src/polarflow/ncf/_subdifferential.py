@@ -58,8 +58,10 @@ def least_norm(
     around = None if independent(normals) else _around(normals)
     if around is None:
         matrix = (jump[:, None] * columns).T
-        solved = lsq_linear(matrix, -start, bounds=(0.0, 1.0), method="bvls", tol=1e-15)
-        share = np.clip(solved.x, 0.0, 1.0)
+        share = np.linalg.lstsq(matrix, -start, rcond=None)[0]
+        if not ((share >= 0.0) & (share <= 1.0)).all():
+            solved = lsq_linear(matrix, -start, bounds=(0.0, 1.0), method="bvls", tol=1e-15)
+            share = np.clip(solved.x, 0.0, 1.0)
     else:
         found, basis = around
         cells = found.sign[found.dimension == len(basis)]
