@@ -8,12 +8,12 @@ then: what it had been moved by is carried across the kink by the change of its 
 
 import numpy as np
 from numba import njit
-from numpy import ndarray
 
 from ._field import group_forces, plane_values
 from ._motion import evaluate_rows
 from ._patterns import (
     FAST,
+    KINK_WIDTH,
     SLIDE,
     add,
     copy_matrix,
@@ -22,15 +22,19 @@ from ._patterns import (
     project_force,
     project_weight,
 )
-from ._residual import SQUARE, scaled_residual
+from ._residual import SQUARE, extend_residual, scaled_residual
+from ._tree import pattern_forces
 
 #: Times at which dr is known; between them it is taken as linear.
-_TIMES = 9
+TIMES = 13
 #: Events at whose times it is known, being those that change it most.
-_EVENTS = 4
+_EVENTS = 6
+#: Sweeps at each of the times for what dr does to itself.
+_SWEEPS = 40
 
 
-def change_times(length: float, start: ndarray, size: ndarray) -> ndarray:
+@njit(cache=True, error_model="numpy")
+def change_times(length, start, size, times):
     """Times, from the first event of a window to its end, at which to know how r deviates.
 
     dr is about piecewise linear, with kinks at the events: the strongest are among the times, and
@@ -40,29 +44,49 @@ def change_times(length: float, start: ndarray, size: ndarray) -> ndarray:
 
     - `start`: the times of the events.
     - `size`: how much each changes the slope of dr.
+    - `times`: gets the times, in order.
     """
-    strongest = start[np.argsort(-size * (length - start), kind="stable")[:_EVENTS]]
-    times = np.unique(np.concatenate([[start.min()], strongest, [length]]))
-    apart = np.append(np.diff(times) > 1e-6 * (length - times[0]), True)
-    apart[0] = True
-    times = times[apart]
-    while len(times) < _TIMES:
-        gap = np.diff(times)
-        widest = int(np.argmax(gap))
-        times = np.insert(times, widest + 1, times[widest] + 0.5 * gap[widest])
-    return times
+    times[0] = length
+    for t in start:
+        times[0] = min(times[0], t)
+    shortest = 1e-6 * (length - times[0])
+    times[1] = length
+    count = 2
+    for _ in range(min(_EVENTS, len(times) - 2)):
+        best, largest = 0.0, 0.0
+        for i in range(len(start)):
+            if size[i] * (length - start[i]) <= largest:
+                continue
+            place = np.searchsorted(times[:count], start[i])
+            apart = min(times[place] - start[i], start[i] - times[max(place - 1, 0)])
+            if apart > shortest:
+                best, largest = start[i], size[i] * (length - start[i])
+        if largest == 0.0:
+            break
+        place = np.searchsorted(times[:count], best)
+        times[place + 1 : count + 1] = times[place:count].copy()
+        times[place] = best
+        count += 1
+    while count < len(times):
+        place = np.argmax(np.diff(times[:count])) + 1
+        middle = 0.5 * (times[place - 1] + times[place])
+        times[place + 1 : count + 1] = times[place:count].copy()
+        times[place] = middle
+        count += 1
 
 
 @njit(cache=True, error_model="numpy")
 def residual_changes(
     times, riders, group, active, first, mix, lumped, k, weight, output, order, share,
     neuron_base, neuron_count, segment_start, segment_w, segment_a, segment_order, normals, plane,
-    plus, minus, kind, label, factor, unit, prediction, changes,
+    plus, minus, kind, label, factor, unit, prediction, changes, frozen_residual,
 ):  # fmt: skip
     """How the residual deviates from its series, at times from its first event on.
 
-    `riders` are the neurons with events; `prediction` (orders, n, C) are the Taylor coefficients
-    of the predictions that the residual's series belongs to; `changes` has shape (times, n, C).
+    `riders` are the neurons whose events matter; `prediction` (orders, n, C) are the Taylor
+    coefficients of the predictions that the residual's series belongs to; `changes` and
+    `frozen_residual`, the residual of those, both divided by exp(unit), have shape (times, n, C);
+    the latter is not formed for the square loss.
     """
     count, _, q = weight.shape
     p = len(normals)
@@ -135,95 +159,191 @@ def residual_changes(
         then = np.exp(scaled_residual(kind, before, label, factor, change) - unit)
         for i in range(n):
             for o in range(outputs):
-                change[i, o] = after[i, o] * now - change[i, o] * then
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def _add_weights(times, t, factor, weight):
-    """Add the weights that integrate a piecewise linear function up to t from its values."""
-    for i in range(len(times) - 1):
-        step = times[i + 1] - times[i]
-        s = min(t - times[i], step)
-        if s <= 0.0:
-            return
-        late = 0.5 * s * s / step
-        weight[i] += factor * (s - late)
-        weight[i + 1] += factor * late
+                frozen_residual[part, i, o] = change[i, o] * then
+                change[i, o] = after[i, o] * now - frozen_residual[part, i, o]
 
 
 @njit(cache=True, error_model="numpy")
-def changed_forces(changes, active, normals, plane, plus, minus, force, part_jump):
-    """What changes (K, n, C) of the residual add to D of the groups, (K, G, C, q), not projected.
+def _respond(kind, kernel, integral, label, factor, unit, prediction, residual, rate):
+    """Into residual[1], how the residual changes where r had an integral more: -B K integral."""
+    n, outputs = label.shape
+    for k in range(n):
+        for o in range(outputs):
+            prediction[1, k, o] = dot(kernel[k * outputs + o], integral)
+    extend_residual(kind, 0, prediction, label, factor, unit, residual, rate)
 
-    `part_jump` (K, p, C) gets what each hyperplane adds where it is on.
+
+@njit(cache=True, error_model="numpy")
+def feed_back(
+    times, changes, frozen_residual, kernel, kind, label, factor, unit, rate_bound
+):  # fmt: skip
+    """Let changes dr (times, n, C) of the residual act on themselves, in place.
+
+    What has moved changes the residual in its turn: dr = dr_0 - B int K dr, with the kernel K
+    (n C, n C) and B the derivative of -r by the predictions; a Volterra equation, solved for a
+    piecewise linear dr. `rate_bound` is at least the largest eigenvalue of B K.
     """
-    on = np.empty((len(normals), changes.shape[2]))
-    for b in range(len(changes)):
-        plane_forces(changes[b], plane, plus, minus, on, part_jump[b])
-        group_forces(active, on, part_jump[b], normals, force[b])
+    n, outputs = label.shape
+    integral = np.zeros(n * outputs)
+    trial = np.empty(n * outputs)
+    prediction = np.zeros((2, n, outputs))
+    residual = np.zeros((2, n, outputs))
+    rate = np.zeros((1, n, outputs))
+    flat = changes.reshape((len(times), n * outputs))
+    answer = residual[1].reshape(n * outputs)
+    given = np.empty(n * outputs)
+    for i in range(1, len(times)):
+        half = 0.5 * (times[i] - times[i - 1])
+        residual[0] = frozen_residual[i]
+        add(integral, half, flat[i - 1])
+        given[:] = flat[i]
+        relax = 1.0 / (1.0 + 0.5 * half * rate_bound)
+        flat[i] = flat[i - 1]
+        for _ in range(_SWEEPS):
+            for k in range(n * outputs):
+                trial[k] = integral[k] + half * flat[i, k]
+            _respond(kind, kernel, trial, label, factor, unit, prediction, residual, rate)
+            moved, size = 0.0, 0.0
+            for k in range(n * outputs):
+                step = relax * (given[k] + answer[k] - flat[i, k])
+                flat[i, k] += step
+                moved = max(moved, abs(step))
+                size = max(size, abs(flat[i, k]))
+            if moved <= 1e-3 * size:
+                break
+        add(integral, half, flat[i])
+
+
+@njit(cache=True, error_model="numpy")
+def _add_moments(times, i, start, stop, shape, early, late):
+    """Add the moments that functions `shape` (times, K) have between times i, i + 1.
+
+    They are linear there; `early` and `late` (K,) get their integrals against 1 - x and x, with x
+    from 0 to 1 on [start, stop].
+    """
+    u, v = max(start, times[i]), min(stop, times[i + 1])
+    step, length = times[i + 1] - times[i], stop - start
+    part = (v - u) / (6.0 * step * length)
+    for b in range(2):
+        hat_u = u - times[i] if b else times[i + 1] - u
+        hat_v = v - times[i] if b else times[i + 1] - v
+        on_late = part * (
+            hat_u * (2.0 * (u - start) + v - start) + hat_v * (u + 2.0 * v - 3.0 * start)
+        )
+        on_early = 0.5 * (v - u) * (hat_u + hat_v) / step - on_late
+        for k in range(shape.shape[1]):
+            early[k] += on_early * shape[i + b, k]
+            late[k] += on_late * shape[i + b, k]
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _span_kinks(normals, valid, number, rank, basis):
+    """An orthonormal basis of normals (number, q), the first `valid` of which are in it already.
+
+    `rank` gets how long it is after each of them.
+    """
+    q = normals.shape[1]
+    for i in range(valid, number):
+        r = rank[i - 1] if i else 0
+        if r < q:
+            rest = basis[r]
+            rest[:] = normals[i]
+            for _ in range(2):
+                for b in range(r):
+                    add(rest, -dot(basis[b], rest), basis[b])
+            t = dot(rest, rest)
+            if t >= 1e-14:
+                t = np.sqrt(t)
+                for c in range(q):
+                    rest[c] /= t
+                r += 1
+        rank[i] = r
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _take_span(basis, rank, w):
+    for b in range(rank):
+        add(w, -dot(basis[b], w), basis[b])
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def correct_states(
-    times, shape, force, part_jump, group, group_side, slides, inverse, neuron_base, neuron_count,
-    segment_start, segment_w, segment_a, segment_order, segment_plane, segment_change,
-    change_plane, change_side, normals, velocity, start_w, start_a, side, w, a,
+    times, shape, changes, group, group_side, active, tree, slides, inverse, neuron_base,
+    neuron_count, segment_start, segment_w, segment_a, segment_order, segment_plane,
+    segment_change, change_plane, change_side, normals, plane, plus, minus, velocity, start_w,
+    start_a, side, w, a,
 ):  # fmt: skip
-    """Add what the changes of the residual do to the states of all neurons, in place.
+    """Add what a change of the residual does to the states of all neurons, in place.
 
-    The residual deviates from its series by `shape` (times, K) times K changes, which add `force`
-    and `part_jump` to D (see `changed_forces`).
-    Neurons without events take two moments of dr, against 1 - tau/T and tau/T with T the offset,
-    for the states at the two ends. `velocity` (G, C, q) is D of the groups, along which what they
-    have been moved by grows until T.
+    It is `shape` (times, K) times K `changes` (K, n, C), linear between the times, the last of
+    which is the offset T of the states. Neurons without events take two moments of it, against
+    1 - tau/T and tau/T, for the states at the two ends. `velocity` (G, C, q) is D of the groups,
+    along which what they have been moved by grows until T.
     """
     groups, p = group_side.shape
     q = normals.shape[1]
-    parts, outputs = force.shape[0], force.shape[2]
+    parts, outputs = len(changes), changes.shape[2]
     count = len(times)
     offset = times[count - 1]
-    moment = np.zeros((2, count))
+    on = np.empty((p, outputs))
+    part_jump = np.empty((parts, p, outputs))
+    moment = np.zeros((2, p, outputs))
+    moment_jump = np.zeros((2, p, outputs))
+    early, late = np.zeros(parts), np.zeros(parts)
     for i in range(count - 1):
-        step = times[i + 1] - times[i]
-        early, late = step * times[i] / offset, step * times[i + 1] / offset
-        moment[1, i] += early / 3.0 + late / 6.0
-        moment[1, i + 1] += early / 6.0 + late / 3.0
-        moment[0, i] += 0.5 * step - early / 3.0 - late / 6.0
-        moment[0, i + 1] += 0.5 * step - early / 6.0 - late / 3.0
-    factor = np.zeros((2, parts))
-    for end in range(2):
-        for b in range(parts):
-            for i in range(count):
-                factor[end, b] += moment[end, i] * shape[i, b]
-    whole = np.zeros((2, groups, outputs, q))
+        _add_moments(times, i, 0.0, offset, shape, early, late)
+    # D of the groups of neurons with events.
+    place = np.full(groups, -1)
+    some = np.empty(groups, np.int64)
+    own_groups = 0
+    for j in range(len(group)):
+        if neuron_count[j] < 2 or segment_start[neuron_base[j] + 1] >= offset:
+            continue
+        if place[group[j]] < 0:
+            place[group[j]] = own_groups
+            some[own_groups] = group[j]
+            own_groups += 1
+    own_active = active[some[:own_groups]]
+    force = np.empty((parts, own_groups, outputs, q))
+    for i in range(parts):
+        plane_forces(changes[i], plane, plus, minus, on, part_jump[i])
+        group_forces(own_active, on, part_jump[i], normals, force[i])
+        for h in range(p):
+            for o in range(outputs):
+                moment[0, h, o] += early[i] * on[h, o]
+                moment[1, h, o] += late[i] * on[h, o]
+                moment_jump[0, h, o] += early[i] * part_jump[i, h, o]
+                moment_jump[1, h, o] += late[i] * part_jump[i, h, o]
+    whole = np.empty((2, groups, outputs, q))
     multiplier = np.empty((inverse.shape[1], outputs))
     held = np.zeros(groups, np.bool_)
     idle = np.zeros(groups, np.bool_)
+    for end in range(2):
+        pattern_forces(tree, active, moment[end], moment_jump[end], normals, whole[end])
     for g in range(groups):
         for h in range(p):
             held[g] = held[g] or abs(group_side[g, h]) == 2
         for end in range(2):
-            for b in range(parts):
-                for o in range(outputs):
-                    add(whole[end, g, o], factor[end, b], force[b, g, o])
             project_force(group_side[g], normals, inverse[g], slides[g], whole[end, g], multiplier)
         idle[g] = True
         for o in range(outputs):
             for c in range(q):
                 idle[g] = idle[g] and whole[0, g, o, c] == 0.0 and whole[1, g, o, c] == 0.0
-    weight = np.empty(count)
-    mean = np.empty(parts)
     own = np.empty((parts, outputs, q))
-    step_force = np.empty((outputs, q))
+    early_force = np.empty((outputs, q))
+    late_force = np.empty((outputs, q))
     moved_w = np.empty(q)
     moved_a = np.empty(outputs)
     grown_w = np.empty(q)
     end_w = np.empty(q)
     end_a = np.empty(outputs)
     speed = np.empty(q)
+    gained = np.empty(q)
     kinks = np.empty(p, np.int64)
     kink_side = np.empty(p, np.int8)
     kink_normal = np.empty((p, q))
+    rank = np.zeros(p, np.int64)
+    basis = np.empty((min(p, q), q))
     for j in range(len(group)):
         base = neuron_base[j]
         g = group[j]
@@ -234,11 +354,11 @@ def correct_states(
             grown_w[:] = 0.0
             d = velocity[g]
             for o in range(outputs):
-                early = dot(w[j], whole[0, g, o])
+                first = dot(w[j], whole[0, g, o])
                 moved_a[o] = dot(start_w[j], whole[0, g, o]) + dot(w[j], whole[1, g, o])
                 add(moved_w, start_a[j, o], whole[0, g, o])
                 add(moved_w, a[j, o], whole[1, g, o])
-                add(moved_w, offset * early, d[o])
+                add(moved_w, offset * first, d[o])
                 add(grown_w, offset * a[j, o], whole[0, g, o])
             for o in range(outputs):
                 a[j, o] += moved_a[o] + dot(d[o], grown_w)
@@ -248,8 +368,8 @@ def correct_states(
             continue
         moved_w[:] = 0.0
         moved_a[:] = 0.0
-        for b in range(parts):
-            copy_matrix(force[b, g], own[b])
+        for i in range(parts):
+            copy_matrix(force[i, place[g]], own[i])
         number = 0
         for h in range(p):
             if abs(group_side[g, h]) != 1:
@@ -257,11 +377,15 @@ def correct_states(
                 kink_side[number] = group_side[g, h]
                 kink_normal[number] = normals[h]
                 number += 1
+        valid = 0
         changed = segment_change[base]
+        now_at = 0
         for s in range(base, base + neuron_count[j]):
             start = segment_start[s]
             final = s + 1 == base + neuron_count[j] or segment_start[s + 1] >= offset
             stop = offset if final else segment_start[s + 1]
+            while now_at < count - 2 and times[now_at + 1] <= start:
+                now_at += 1
             while changed < segment_change[s]:
                 h, now = change_plane[changed], change_side[changed]
                 was = group_side[g, h]
@@ -270,25 +394,29 @@ def correct_states(
                         was = change_side[i]
                 changed += 1
                 if (was > 0) != (now > 0):
-                    for b in range(parts):
+                    for i in range(parts):
                         for o in range(outputs):
-                            f = part_jump[b, h, o]
-                            add(own[b, o], f if now > 0 else -f, normals[h])
-                place = number
+                            f = part_jump[i, h, o] if now > 0 else -part_jump[i, h, o]
+                            add(own[i, o], f, normals[h])
+                spot = number
                 for i in range(number):
                     if kinks[i] == h:
-                        place = i
+                        spot = i
                 if abs(now) == 1:
-                    if place < number:
+                    if spot < number:
                         number -= 1
-                        kinks[place] = kinks[number]
-                        kink_side[place] = kink_side[number]
-                        kink_normal[place] = kink_normal[number]
+                        kinks[spot] = kinks[number]
+                        kink_side[spot] = kink_side[number]
+                        kink_normal[spot] = kink_normal[number]
+                        valid = min(valid, spot)
                     continue
-                kinks[place] = h
-                kink_side[place] = now
-                kink_normal[place] = normals[h]
-                number = max(number, place + 1)
+                kinks[spot] = h
+                kink_side[spot] = now
+                kink_normal[spot] = normals[h]
+                number = max(number, spot + 1)
+            _span_kinks(kink_normal, valid, number, rank, basis)
+            valid = number
+            held_rank = rank[number - 1] if number else 0
             if final:
                 end_w[:] = w[j]
                 end_a[:] = a[j]
@@ -301,23 +429,33 @@ def correct_states(
                 growth = length * dot(segment_w[s, 1], moved_w)
                 add(moved_w, length * moved_a[0], segment_w[s, 1])
                 moved_a[0] += growth
-            weight[:] = 0.0
-            _add_weights(times, stop, 1.0, weight)
-            _add_weights(times, start, -1.0, weight)
-            step_force[:] = 0.0
-            for b in range(parts):
-                mean[b] = 0.0
-                for i in range(count):
-                    mean[b] += weight[i] * shape[i, b]
-                if mean[b] != 0.0:
-                    for o in range(outputs):
-                        add(step_force[o], mean[b], own[b, o])
-            for o in range(outputs):
-                moved_a[o] += 0.5 * dot(segment_w[s, 0], step_force[o])
-                moved_a[o] += 0.5 * dot(end_w, step_force[o])
-                add(moved_w, 0.5 * (segment_a[s, 0, o] + end_a[o]), step_force[o])
-            if number:
-                project_weight(kink_side[:number], kink_normal, moved_w)
+            end_at = now_at
+            if stop > max(start, times[0]):
+                # Two moments of dD, against 1 - x and x with x from 0 to 1 in the segment.
+                early_force[:] = 0.0
+                late_force[:] = 0.0
+                early[:] = 0.0
+                late[:] = 0.0
+                while True:
+                    _add_moments(times, end_at, start, stop, shape, early, late)
+                    if end_at == count - 2 or times[end_at + 1] >= stop:
+                        break
+                    end_at += 1
+                for i in range(parts):
+                    if early[i] != 0.0 or late[i] != 0.0:
+                        for o in range(outputs):
+                            add(early_force[o], early[i], own[i, o])
+                            add(late_force[o], late[i], own[i, o])
+                for o in range(outputs):
+                    moved_a[o] += dot(segment_w[s, 0], early_force[o]) + dot(end_w, late_force[o])
+                    add(moved_w, segment_a[s, 0, o], early_force[o])
+                    add(moved_w, end_a[o], late_force[o])
+                if outputs == 1 and segment_a[s, 0, 0] != 0.0:
+                    length = (stop - start) / segment_a[s, 0, 0]
+                    growth = length * dot(segment_w[s, 1], early_force[0]) * end_a[0]
+                    add(moved_w, length * dot(end_w, early_force[0]), segment_w[s, 1])
+                    moved_a[0] += growth
+            _take_span(basis, held_rank, moved_w)
             if final:
                 break
             h = segment_plane[s + 1]
@@ -332,14 +470,98 @@ def correct_states(
                 for c in range(q):
                     speed[c] = speed[c] * (stop - start) + i * segment_w[s, i, c]
             across = dot(normals[h], speed)
-            if across != 0.0:
-                early = dot(normals[h], moved_w) / across
-                early = max(-(stop - start), min(early, stop - start))
-                for c in range(q):
-                    moved_w[c] += early * (segment_w[s + 1, 1, c] - speed[c])
+            if across == 0.0:
+                continue
+            # To second order, with the speed that dr adds and the acceleration.
+            gap = dot(normals[h], moved_w)
+            bend = 0.0
+            for i in range(segment_order[s], 1, -1):
+                bend = bend * (stop - start) + i * (i - 1) * dot(normals[h], segment_w[s, i])
+            fast = across
+            if stop > times[0]:
+                gained[:] = 0.0
+                x = (stop - times[end_at]) / (times[end_at + 1] - times[end_at])
+                for i in range(parts):
+                    part = (1.0 - x) * shape[end_at, i] + x * shape[end_at + 1, i]
+                    if part != 0.0:
+                        for o in range(outputs):
+                            add(gained, part * end_a[o], own[i, o])
+                _take_span(basis, held_rank, gained)
+                fast += dot(normals[h], gained)
+            inside = fast * fast - 2.0 * bend * gap
+            early_by = gap / across
+            if fast * across > 0.0 and inside > 0.0:
+                root = np.sqrt(inside)
+                early_by = 2.0 * gap / (fast + root if fast > 0.0 else fast - root)
+            early_by = max(start - stop, min(early_by, stop - start))
+            for c in range(q):
+                moved_w[c] += early_by * (segment_w[s + 1, 1, c] - speed[c])
         for c in range(q):
             w[j, c] += moved_w[c]
         for o in range(outputs):
             a[j, o] += moved_a[o]
-        if number:
-            project_weight(kink_side[:number], kink_normal, w[j])
+        for _ in range(2):
+            _take_span(basis, rank[number - 1] if number else 0, w[j])
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def mend_sides(
+    offset, z, residual, group, group_side, neuron_base, neuron_count, segment_start,
+    segment_change, change_plane, change_side, normals, plane, plus, minus, side, w, a,
+):  # fmt: skip
+    """Carry neurons that the correction has put beyond a kink across it, or back, in place.
+
+    `z` (m, p) is w.e, `residual` (n, C) that at the end. One that has met a kink without knowing
+    has moved since then with the velocity behind it, or slid; one that crossed too early has not
+    yet crossed; one that left a slide too early is on the kink yet.
+    """
+    m, p = z.shape
+    q = normals.shape[1]
+    outputs = residual.shape[1]
+    on = np.empty((p, outputs))
+    jump = np.empty((p, outputs))
+    plane_forces(residual, plane, plus, minus, on, jump)
+    velocity = np.empty(q)
+    normal = np.empty(q)
+    for j in range(m):
+        for h in range(p):
+            now = side[j, h]
+            if abs(now) != 1 or now * z[j, h] >= -KINK_WIDTH:
+                continue
+            before = now
+            if neuron_count[j] > 0:
+                last = neuron_base[j] + neuron_count[j] - 1
+                while segment_start[last] > offset:
+                    last -= 1
+                for i in range(segment_change[neuron_base[j]], segment_change[last]):
+                    if change_plane[i] == h and change_side[i] == now:
+                        before = group_side[group[j], h]
+                        for b in range(segment_change[neuron_base[j]], i):
+                            if change_plane[b] == h:
+                                before = change_side[b]
+            velocity[:] = 0.0
+            force = 0.0
+            for i in range(p):
+                for o in range(outputs):
+                    pull = on[i, o] if side[j, i] > 0 else on[i, o] - jump[i, o]
+                    add(velocity, a[j, o] * pull, normals[i])
+            for o in range(outputs):
+                force -= now * a[j, o] * jump[h, o]
+            normal[:] = normals[h]
+            project_weight(side[j], normals, velocity)
+            project_weight(side[j], normals, normal)
+            size = dot(normal, normal)
+            if size < 1e-14:
+                continue
+            # The speed towards where the neuron should be, with the pattern that it has.
+            speed = now * dot(normals[h], velocity)
+            other = speed + now * force * size
+            depth = abs(z[j, h])
+            if speed < 0.0 and other < 0.0 and before == now:
+                add(w[j], depth / -speed * force, normal)
+            elif speed > 0.0 and other > 0.0 and before == -now:
+                add(w[j], -depth / speed * force, normal)
+                side[j, h] = before
+            else:
+                add(w[j], -z[j, h] / size, normal)
+            break

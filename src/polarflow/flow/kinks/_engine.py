@@ -13,7 +13,7 @@ from .._engine import Halt, Measure
 from .._problem import Problem
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
-from ._kernel import LARGEST
+from ._kernel import LARGEST, Feedback
 from ._late_window import Late
 from ._moves import TOO_MUCH, Move, Parts
 from ._particles import group_patterns
@@ -86,6 +86,7 @@ class KinkExactEngine:
         self.step_tolerance = EVENTS * rtol
         self._stiff = StiffSolver(self)
         self.crowd = Crowd()
+        self.feedback = Feedback(self.label.size, self.planes.normals.shape[1])
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
         margins = isinstance(problem.loss, MarginLoss) and self.label.size <= LARGEST
@@ -413,7 +414,8 @@ class KinkExactEngine:
         series = weight[:, : order + 1].copy(), output[:, : order + 1].copy(), order
         window = ride_window(
             self, state, field, parts, series, (on, jump, raw, multiplier, order), length,
-            prediction=prediction, stiffness=gain * planes.spread**2 * 2.0 * load,
+            prediction=prediction, residual=residual[: order + 1],
+            stiffness=gain * planes.spread**2 * 2.0 * load,
         )  # fmt: skip
         self._stiff.spend(window.work)
         self._stiff.advanced(window.length)

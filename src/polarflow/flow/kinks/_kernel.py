@@ -1,5 +1,6 @@
 """The kernel of the residual: how predictions move under a residual, h' = K r."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,45 @@ if TYPE_CHECKING:
 
 #: Kernels of more rows than this are not formed.
 LARGEST = 1500
+#: With at most so many residuals the kernel tells what events do to them.
+_FEW = 300
+#: And so many for each dimension of the weights.
+_EACH = 8
+#: A kernel is formed anew once it has missed more of what it was asked for.
+_WORN = 0.02
+
+
+class Feedback:
+    """The kernel that tells what a change of the residual does to itself, from window to window.
+
+    It is formed where it is needed, and serves the windows that follow as long as it foretells
+    what their states say at the end.
+
+    **Attributes:**
+
+    - `known`: whether kernels are formed; with many residuals they would cost too much.
+    """
+
+    def __init__(self, residuals: int, dimension: int) -> None:
+        self.known = residuals <= min(_FEW, _EACH * dimension)
+        self._kernel: ndarray | None = None
+        self._state: KinkState | None = None
+
+    def kernel(self, state: "KinkState", form: Callable[[], ndarray]) -> ndarray:
+        """The kernel for a window from a state."""
+        if self._kernel is None or state is not self._state:
+            self._kernel = form()
+        self._state = None
+        return self._kernel
+
+    def learn(self, size: float, missed: float) -> None:
+        """Remember how much was missed of a change of some size."""
+        if not missed <= _WORN * size:
+            self._kernel = None
+
+    def reach(self, state: "KinkState") -> None:
+        """Remember the end of a window."""
+        self._state = state
 
 
 def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:

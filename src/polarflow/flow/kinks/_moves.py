@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
-from ._correction import change_times, changed_forces, correct_states, residual_changes
+from ._correction import (
+    TIMES,
+    change_times,
+    correct_states,
+    feed_back,
+    mend_sides,
+    residual_changes,
+)
 from ._jump import jump_states
-from ._particles import particles
+from ._kernel import group_kernel
+from ._particles import group_patterns, particles
 from ._residual import scaled_residual
 from ._state import Field, KinkState
 from ._tree import difference_tree
@@ -24,6 +32,12 @@ if TYPE_CHECKING:
 
 #: Bytes that the segments of one window or jump may take.
 MEMORY = 256e6
+#: Particles with a smaller share than this, of the largest, are left out of that kernel.
+_FELT = 1e-6
+#: Riders with a smaller share, in units of rtol and the largest of them, change no residual.
+_SEEN = 1e-4
+#: What may be missed of dr, in units of what the events of a window may do.
+_FORGIVEN = 0.05
 TOO_MUCH = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
 
 
@@ -132,13 +146,16 @@ class Window(Move):
     that of its events and rides, in units of a neuron's Taylor coefficient times its order.
     """
 
-    def __init__(self, engine, state, field, length, parts, series, segments, prediction, work):
+    def __init__(
+        self, engine, state, field, length, parts, series, segments, prediction, residual, work
+    ):  # fmt: skip
         super().__init__(engine, state, field.unit, length)
         self.group, self.velocity = field.group, field.force
         self.parts = parts
         self.series = series
         self.segments = segments
         self.prediction = prediction
+        self.residual = residual
         self.work = work
 
     def predictions(self, offsets: ndarray) -> ndarray:
@@ -158,9 +175,22 @@ class Window(Move):
         return result
 
     def _at(self, offset: float) -> KinkState:
-        engine, state, parts = self.engine, self.state, self.parts
-        side = np.empty_like(state.side)
-        w, a = np.empty_like(state.w), np.empty_like(state.a)
+        side, w, a = self._end if offset == self.length else self._along_series(offset)
+        if self.prediction is not None:
+            side, w, a = side.copy(), w.copy(), a.copy()
+            self._correct(offset, side, w, a)
+        scale, drift = self.engine.normalise(w, a, self.state.log_scale)
+        state = KinkState(*self._time(offset), side, w, a, scale)
+        if offset == self.length:
+            self.drift = drift
+            if self.prediction is not None:
+                self.engine.feedback.reach(state)
+        return state
+
+    def _along_series(self, offset: float) -> tuple[ndarray, ndarray, ndarray]:
+        """Patterns and weights, not corrected yet, nor normalised."""
+        state, parts = self.state, self.parts
+        side, w, a = np.empty_like(state.side), np.empty_like(state.w), np.empty_like(state.a)
         weight, output, order = self.series
         base, count, room = self.segments
         window_states(
@@ -169,95 +199,122 @@ class Window(Move):
             room["start"], room["w"], room["a"], room["order"], room["change"], room.planes,
             room.sides, side, w, a,
         )  # fmt: skip
-        if self.prediction is not None:
-            self._correct(offset, side, w, a)
-        scale, drift = engine.normalise(w, a, state.log_scale)
-        if offset == self.length:
-            self.drift = drift
-        return KinkState(*self._time(offset), side, w, a, scale)
+        return side, w, a
+
+    @cached_property
+    def _end(self) -> tuple[ndarray, ndarray, ndarray]:
+        return self._along_series(self.length)
 
     def _correct(self, offset: float, side: ndarray, w: ndarray, a: ndarray) -> None:
+        planes = self.engine.planes
         base, count, room = self.segments
-        riders = np.nonzero(count > 1)[0]
-        if not (room["start"][base[riders] + 1] < offset).any():
+        if self._changes is None:
             return
-        times, force, jump = self._changes
-        shape = np.eye(len(times))
+        times, changes, back = self._changes
+        if offset - times[0] <= 1e-9 * self.length:
+            return
         early = int(np.sum(times < offset))
         if early < len(times):
             # Piecewise linear as the changes are, they end at the offset.
             late = (offset - times[early - 1]) / (times[early] - times[early - 1])
-            shape[early] = (1.0 - late) * shape[early - 1] + late * shape[early]
-            times, shape = np.append(times[:early], offset), shape[: early + 1]
-        before = self._residual(w, a)
-        self._add(times, shape[:, 1:], force, jump, side, w, a)
-        # What has moved changes the residual in its turn, about as the cube of the time since.
-        cube = ((times - times[0]) / (offset - times[0]))[:, None] ** 3
-        back = self._forces((self._residual(w, a) - before)[None])
-        self._add(times, cube, *back, side, w, a)
-
-    def _forces(self, changes: ndarray) -> tuple[ndarray, ndarray]:
-        """What changes (K, n, C) of the residual add to D of the groups, and of hyperplanes."""
-        parts, planes = self.parts, self.engine.planes
-        (groups, p), q = parts.group_side.shape, planes.normals.shape[1]
-        count, _, outputs = changes.shape
-        force = np.empty((count, groups, outputs, q))
-        jump = np.empty((count, p, outputs))
-        changed_forces(
-            changes, parts.active, planes.normals, planes.plane, planes.plus, planes.minus, force,
-            jump,
+            times = np.append(times[:early], offset)
+            last = (1.0 - late) * changes[early - 1] + late * changes[early]
+            changes = np.append(changes[:early], last[None], axis=0)
+            last = (1.0 - late) * back[early - 1] + late * back[early]
+            back = np.append(back[:early], last[None], axis=0)
+        self._add(times, np.eye(len(times)), changes, side, w, a)
+        # What the states say of the residual is not quite what was expected. That is the part of
+        # what moved for the others that was foreseen least, and grows like the whole of it.
+        expected = np.tensordot(offset ** np.arange(len(self.residual)), self.residual, 1)
+        z = w @ planes.normals.T
+        residual = self._residual(z, a)
+        missed = residual - expected - changes[-1]
+        size, wrong = float(np.linalg.norm(back[-1])), float(np.linalg.norm(missed))
+        if offset == self.length:
+            self.engine.feedback.learn(size, wrong)
+        harm = 0.25 * planes.spread * wrong * (offset - times[0])
+        if size > 0.0 and harm > _FORGIVEN * self.engine.allowed(self.residual[0]):
+            shape = np.maximum(np.tensordot(back, back[-1], 2) / size**2, 0.0)
+            self._add(times, shape[:, None], missed[None], side, w, a)
+            z = w @ planes.normals.T
+            residual = self._residual(z, a)
+        mend_sides(
+            offset, z, residual, self.group, self.parts.group_side, base, count, room["start"],
+            room["change"], room.planes, room.sides, planes.normals, planes.plane, planes.plus,
+            planes.minus, side, w, a,
         )  # fmt: skip
-        return force, jump
 
     @cached_property
-    def _changes(self) -> tuple[ndarray, ndarray, ndarray]:
-        """Times in this window, and what the residual's deviation from its series does then."""
+    def _changes(self) -> tuple[ndarray, ndarray, ndarray] | None:
+        """Times in this window, how the residual deviates from its series then, and which part of
+        that is what it does to itself; None if it doesn't."""
         engine, parts, planes = self.engine, self.parts, self.engine.planes
         weight, output, order = self.series
         base, count, room = self.segments
-        riders = np.nonzero(count > 1)[0]
-        event = np.concatenate([np.arange(base[j] + 1, base[j] + count[j]) for j in riders])
-        start, defect = room["start"][event], np.abs(room["defect"][event])
-        event_share = np.repeat(parts.share[riders], count[riders] - 1)
-        size = event_share * (defect[:, 0] + defect[:, 1] + (self.length - start) * defect[:, 2])
+        share = np.where(count > 1, parts.share, 0.0)
+        riders = np.nonzero(share > _SEEN * engine.rtol * share.max(initial=0.0))[0]
+        event = np.repeat(base[riders] + 1, count[riders] - 1)
+        event += np.arange(len(event)) - np.searchsorted(event, event)
         # Rides may reach farther than the window, which was cut after them.
-        inside = start < self.length
-        times = change_times(self.length, start[inside], size[inside])
+        inside = room["start"][event] < self.length
+        event = event[inside]
+        if not len(event):
+            return None
+        start, defect = room["start"][event], np.abs(room["defect"][event])
+        size = np.repeat(share[riders], count[riders] - 1)[inside] * (
+            defect[:, 0] + defect[:, 1] + (self.length - start) * defect[:, 2]
+        )
+        times = np.empty(TIMES)
+        change_times(self.length, start, size, times)
         changes = np.empty((len(times), *engine.label.shape))
+        frozen = np.zeros_like(changes)
         residual_changes(
             times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
             parts.k, weight, output, order, parts.share, base, count, room["start"],
             room["w"], room["a"], room["order"], planes.normals, planes.plane, planes.plus,
             planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
-            changes,
+            changes, frozen,
         )  # fmt: skip
-        return times, *self._forces(changes[1:])
+        if not engine.feedback.known:
+            cube = ((times - times[0]) / (self.length - times[0])) ** 3
+            return times, changes, cube[:, None, None] * changes[-1]
+        direct = changes.copy()
+        kernel = engine.feedback.kernel(self.state, self._kernel)
+        feed_back(
+            times, changes, frozen, kernel, engine.kind, engine.label, engine.factor, self.unit,
+            engine.gain(frozen) * float(np.linalg.norm(kernel)),
+        )  # fmt: skip
+        return times, changes, changes - direct
 
-    def _residual(self, w: ndarray, a: ndarray) -> ndarray:
-        """The residual at weights that are not normalised yet, divided by exp(unit)."""
+    def _kernel(self) -> ndarray:
+        """The kernel at the end: most of what moves for the others does so with its patterns."""
+        engine, parts = self.engine, self.parts
+        side, w, a = self._end
+        felt = parts.share > _FELT * parts.share.max()
+        own = side[felt]
+        group, member = group_patterns(own, engine.keys)
+        slides, inverse = engine.inverses(own[member])
+        return group_kernel(
+            engine.planes, w[felt], a[felt], parts.share[felt], group, own[member], slides, inverse
+        )
+
+    def _residual(self, z: ndarray, a: ndarray) -> ndarray:
+        """The residual at weights that are not normalised yet, divided by exp(unit); z is w.e."""
         engine = self.engine
-        prediction = engine.predict(w @ engine.planes.normals.T, a, self.parts.share)
+        prediction = engine.predict(z, a, self.parts.share)
         residual = np.empty_like(prediction)
         unit = scaled_residual(engine.kind, prediction, engine.label, engine.factor, residual)
         return residual * np.exp(unit - self.unit)
 
-    def _add(
-        self,
-        times: ndarray,
-        shape: ndarray,
-        force: ndarray,
-        jump: ndarray,
-        side: ndarray,
-        w: ndarray,
-        a: ndarray,
-    ) -> None:
+    def _add(self, times: ndarray, shape: ndarray, changes: ndarray, *state: ndarray) -> None:
         parts, planes = self.parts, self.engine.planes
         base, count, room = self.segments
         correct_states(
-            times, np.ascontiguousarray(shape), force, jump, self.group, parts.group_side,
+            times, shape, changes, self.group, parts.group_side, parts.active, parts.tree,
             parts.slides, parts.inverse, base, count, room["start"], room["w"], room["a"],
             room["order"], room["plane"], room["change"], room.planes, room.sides, planes.normals,
-            self.velocity, self.state.w, self.state.a, side, w, a,
+            planes.plane, planes.plus, planes.minus, self.velocity, self.state.w, self.state.a,
+            *state,
         )  # fmt: skip
 
     def _count(self, offset: float, counts: ndarray) -> None:

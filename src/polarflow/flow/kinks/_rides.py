@@ -19,10 +19,10 @@ EVENTS = 0.3
 #: What sliding past the end of a slide may do to any log-norm in one window, in units of rtol.
 _SLACK = 0.01
 #: The part of the defect of events that is left when states are corrected for it: a constant, and
-#: squares of the window's length in units of the neurons' rates, and of the residual's.
-_LEFT = 0.005
-_GROWS = 0.4
-_FEEDS = 0.05
+#: squares of the window's length in units of the neurons' rates, and of the residual's. It is
+#: smaller where the kernel tells what the residual does to itself.
+_LEFT = 0.002, 0.3, 0.02
+_LEFT_UNTOLD = 0.005, 0.4, 0.05
 #: The work of a segment of a ride, in units of a neuron's Taylor coefficient times its order.
 _SEGMENT = 200
 #: How much farther than the last ones, in units of what first events allow, rides may go.
@@ -62,6 +62,7 @@ def ride_window(
     length: float,
     *,
     prediction: ndarray | None = None,
+    residual: ndarray | None = None,
     stiffness: float = 0.0,
     must_ride: ndarray | None = None,
 ) -> Window:
@@ -94,13 +95,14 @@ def ride_window(
         first_kind[must_ride] = UNKNOWN
 
     speed = float(np.linalg.norm(field.force, axis=(1, 2)).max(initial=0.0))
-    bend = (_GROWS * speed) ** 2 + (_FEEDS * stiffness) ** 2
+    left, grows, feeds = _LEFT if engine.feedback.known else _LEFT_UNTOLD
+    bend = (grows * speed) ** 2 + (feeds * stiffness) ** 2
     share = engine.gain(field.residual) * parts.share
 
     def shortened(until: float, start: ndarray, plane: ndarray, part: ndarray, defect: ndarray):
         return cut_length(
             start, plane, part, defect, planes.normals, planes.size, planes.covariance, until,
-            allowed, _LEFT, bend,
+            allowed, left, bend,
         )  # fmt: skip
 
     if cut:
@@ -157,5 +159,14 @@ def ride_window(
     room.trim(used)
     work = len(parts.w) * 4 + used * _SEGMENT
     return Window(
-        engine, state, field, length, parts, series, (base, count, room), prediction, work
+        engine,
+        state,
+        field,
+        length,
+        parts,
+        series,
+        (base, count, room),
+        prediction,
+        residual,
+        work,
     )

@@ -6,11 +6,11 @@ The series are those of particles (`_particles.py`); every neuron is a combinati
 import numpy as np
 from numba import njit
 
-from ._field import group_forces, plane_values
+from ._field import plane_values
 from ._motion import extend_neuron
 from ._patterns import FAST, add, copy_matrix, dot, plane_forces, project_force
 from ._residual import extend_residual
-from ._tree import tree_forces, tree_values
+from ._tree import pattern_forces, tree_values
 
 
 @njit(cache=True, error_model="numpy")
@@ -20,10 +20,7 @@ def force_order(
 ):  # fmt: skip
     """Coefficient i of all that a residual's coefficient i gives: the D of every pattern."""
     plane_forces(residual[i], plane, plus, minus, on[i], jump[i])
-    if len(tree[3]):
-        tree_forces(tree, on[i], jump[i], normals, raw[i])
-    else:
-        group_forces(active, on[i], jump[i], normals, raw[i])
+    pattern_forces(tree, active, on[i], jump[i], normals, raw[i])
     for g in range(len(group_side)):
         copy_matrix(raw[i, g], force[g, i])
         project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])

@@ -9,6 +9,7 @@ with the matrix of all patterns.
 import numpy as np
 from numba import njit
 
+from ._field import group_forces
 from ._patterns import FAST, add, dot
 
 #: A term of a sum along the tree, in units of one in a matrix product.
@@ -119,6 +120,15 @@ def tree_forces(tree, on, jump, normals, force):
             for b in range(start[i], start[i + 1]):
                 h = plane[b]
                 add(own, jump[h, o] if sign[b] > 0 else -jump[h, o], normals[h])
+
+
+@njit(cache=True, error_model="numpy")
+def pattern_forces(tree, active, on, jump, normals, force):
+    """D (G, C, q) of every pattern, along the tree if there is one; not projected."""
+    if len(tree[3]):
+        tree_forces(tree, on, jump, normals, force)
+    else:
+        group_forces(active, on, jump, normals, force)
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
