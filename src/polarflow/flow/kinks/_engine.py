@@ -407,7 +407,6 @@ class KinkExactEngine:
         length = min(length, cap)
         gain = self.gain(field.residual)
         load = float(shares @ np.sum(state.a**2, axis=1))
-        self._stiff.notice(length, gain * planes.spread**2 * 2.0 * load)
         whole = length
         self._stiff.spend(count * order * (order + 6))
         # The window keeps its series; the room is used again.
@@ -417,6 +416,8 @@ class KinkExactEngine:
             prediction=prediction, residual=residual[: order + 1],
             stiffness=gain * planes.spread**2 * 2.0 * load,
         )  # fmt: skip
+        # Where events end windows before stability would, nothing is stiff.
+        self._stiff.notice(window.length, gain * planes.spread**2 * 2.0 * load)
         self._stiff.spend(window.work)
         self._stiff.advanced(window.length)
         self.last_length = window.length

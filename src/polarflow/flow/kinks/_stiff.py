@@ -29,6 +29,8 @@ _SERIES = 30
 _NEWTON = 12
 #: How often all neurons ride in a stiff window, at least.
 _RIDES = 5
+#: Explicit windows after which stiff ones that didn't pay are tried again, at most.
+_LONGEST_PAUSE = 128
 #: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
 _STABLE = 4.0
 
@@ -112,7 +114,7 @@ class StiffSolver:
         if self._work > 2.0 * self._rate * length:
             self.active = False
             self._pause = self._longest_pause
-            self._longest_pause = min(2 * self._longest_pause, 32)
+            self._longest_pause = min(2 * self._longest_pause, _LONGEST_PAUSE)
         else:
             self._longest_pause = 16
         self._work = 0.0
