@@ -16,6 +16,7 @@ from ._patterns import (
     KINK_WIDTH,
     SLIDE,
     add,
+    assign,
     copy_matrix,
     dot,
     plane_forces,
@@ -31,6 +32,13 @@ TIMES = 13
 _EVENTS = 6
 #: Sweeps at each of the times for what dr does to itself.
 _SWEEPS = 40
+
+
+@njit(cache=True, error_model="numpy")
+def _insert(times, count, place, t):
+    for i in range(count, place, -1):
+        times[i] = times[i - 1]
+    times[place] = t
 
 
 @njit(cache=True, error_model="numpy")
@@ -53,25 +61,25 @@ def change_times(length, start, size, times):
     times[1] = length
     count = 2
     for _ in range(min(_EVENTS, len(times) - 2)):
-        best, largest = 0.0, 0.0
+        best, largest, spot = 0.0, 0.0, 0
         for i in range(len(start)):
             if size[i] * (length - start[i]) <= largest:
                 continue
-            place = np.searchsorted(times[:count], start[i])
-            apart = min(times[place] - start[i], start[i] - times[max(place - 1, 0)])
-            if apart > shortest:
-                best, largest = start[i], size[i] * (length - start[i])
+            place = 1
+            while times[place] < start[i]:
+                place += 1
+            if min(times[place] - start[i], start[i] - times[place - 1]) > shortest:
+                best, largest, spot = start[i], size[i] * (length - start[i]), place
         if largest == 0.0:
             break
-        place = np.searchsorted(times[:count], best)
-        times[place + 1 : count + 1] = times[place:count].copy()
-        times[place] = best
+        _insert(times, count, spot, best)
         count += 1
     while count < len(times):
-        place = np.argmax(np.diff(times[:count])) + 1
-        middle = 0.5 * (times[place - 1] + times[place])
-        times[place + 1 : count + 1] = times[place:count].copy()
-        times[place] = middle
+        spot = 1
+        for i in range(2, count):
+            if times[i] - times[i - 1] > times[spot] - times[spot - 1]:
+                spot = i
+        _insert(times, count, spot, 0.5 * (times[spot - 1] + times[spot]))
         count += 1
 
 
@@ -194,11 +202,11 @@ def feed_back(
     given = np.empty(n * outputs)
     for i in range(1, len(times)):
         half = 0.5 * (times[i] - times[i - 1])
-        residual[0] = frozen_residual[i]
+        copy_matrix(frozen_residual[i], residual[0])
         add(integral, half, flat[i - 1])
-        given[:] = flat[i]
+        assign(given, flat[i])
         relax = 1.0 / (1.0 + 0.5 * half * rate_bound)
-        flat[i] = flat[i - 1]
+        assign(flat[i], flat[i - 1])
         for _ in range(_SWEEPS):
             for k in range(n * outputs):
                 trial[k] = integral[k] + half * flat[i, k]
@@ -247,7 +255,7 @@ def _span_kinks(normals, valid, number, rank, basis):
         r = rank[i - 1] if i else 0
         if r < q:
             rest = basis[r]
-            rest[:] = normals[i]
+            assign(rest, normals[i])
             for _ in range(2):
                 for b in range(r):
                     add(rest, -dot(basis[b], rest), basis[b])
@@ -375,7 +383,7 @@ def correct_states(
             if abs(group_side[g, h]) != 1:
                 kinks[number] = h
                 kink_side[number] = group_side[g, h]
-                kink_normal[number] = normals[h]
+                assign(kink_normal[number], normals[h])
                 number += 1
         valid = 0
         changed = segment_change[base]
@@ -407,22 +415,22 @@ def correct_states(
                         number -= 1
                         kinks[spot] = kinks[number]
                         kink_side[spot] = kink_side[number]
-                        kink_normal[spot] = kink_normal[number]
+                        assign(kink_normal[spot], kink_normal[number])
                         valid = min(valid, spot)
                     continue
                 kinks[spot] = h
                 kink_side[spot] = now
-                kink_normal[spot] = normals[h]
+                assign(kink_normal[spot], normals[h])
                 number = max(number, spot + 1)
             _span_kinks(kink_normal, valid, number, rank, basis)
             valid = number
             held_rank = rank[number - 1] if number else 0
             if final:
-                end_w[:] = w[j]
-                end_a[:] = a[j]
+                assign(end_w, w[j])
+                assign(end_a, a[j])
             else:
-                end_w[:] = segment_w[s + 1, 0]
-                end_a[:] = segment_a[s + 1, 0]
+                assign(end_w, segment_w[s + 1, 0])
+                assign(end_a, segment_a[s + 1, 0])
             if outputs == 1 and segment_a[s, 0, 0] != 0.0:
                 # D = w'/a; what it had been moved by grows along it.
                 length = (stop - start) / segment_a[s, 0, 0]
@@ -547,7 +555,7 @@ def mend_sides(
                     add(velocity, a[j, o] * pull, normals[i])
             for o in range(outputs):
                 force -= now * a[j, o] * jump[h, o]
-            normal[:] = normals[h]
+            assign(normal, normals[h])
             project_weight(side[j], normals, velocity)
             project_weight(side[j], normals, normal)
             size = dot(normal, normal)

@@ -10,6 +10,7 @@ from ._patterns import (
     FAST,
     HIT,
     KINK_WIDTH,
+    LEAN,
     LEAVE,
     NONE,
     OFF,
@@ -20,7 +21,7 @@ from ._patterns import (
     SLIDE,
     TURN,
     WAKE,
-    add,
+    accumulate,
     branch_side,
     dependent_kinks,
     dot,
@@ -90,7 +91,7 @@ def first_root(coefficient, order, length, width):
     return start
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def evaluate(c, order, t):
     """The polynomial sum_i c_i t^i."""
     s = c[order]
@@ -99,7 +100,7 @@ def evaluate(c, order, t):
     return s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def rate_of(c, order, t):
     """The derivative of a polynomial."""
     s = 0.0
@@ -108,7 +109,7 @@ def rate_of(c, order, t):
     return s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def leaving_bounds(slide, h, order, degree, multiplier, jump, output, low, high):
     """What a sliding multiplier lacks to its bound on the off and on the on side, as polynomials.
 
@@ -250,7 +251,7 @@ def change_pattern(
         return True
     velocity = np.zeros(q)
     for o in range(outputs):
-        add(velocity, a[o], force[o])
+        accumulate(velocity, a[o], force[o])
     if kind == WAKE:
         # The velocity of the projected D tells to which side.
         t = dot(velocity, normals[plane])
@@ -288,7 +289,7 @@ def change_pattern(
         if held > 1 and dependent_kinks(side, candidate, w, normals):
             for h in range(p):
                 if candidate[h]:
-                    add(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
+                    accumulate(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
             before = side.copy()
             outcome = settle(side, candidate, normals, pull_on, pull_off, velocity)
             for h in range(p):
@@ -306,10 +307,10 @@ def change_pattern(
             nu += a[o] * multiplier[i, o]
         side[plane] = OFF if abs(nu) <= abs(nu - (pull_on[plane] - pull_off[plane])) else ON
         return True
-    add(velocity, -(pull_on[plane] if side[plane] > 0 else pull_off[plane]), normals[plane])
+    accumulate(velocity, -(pull_on[plane] if side[plane] > 0 else pull_off[plane]), normals[plane])
     for h in range(p):
         if side[h] == SLIDE and h != plane:
-            add(velocity, -pull_off[h], normals[h])
+            accumulate(velocity, -pull_off[h], normals[h])
     before = side.copy()
     outcome = meet_kink(side, plane, w, normals, pull_on, pull_off, velocity)
     if kind == WAKE and side[plane] == REST:

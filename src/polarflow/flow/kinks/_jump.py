@@ -20,7 +20,8 @@ from ._patterns import (
     REST_ON,
     TURN,
     WAKE,
-    add,
+    accumulate,
+    assign,
     copy_matrix,
     dot,
     list_near,
@@ -183,7 +184,7 @@ def _sum_forces(side, on, jump, normals, raw):
         f = on[h, 0] if side[h] > 0 else on[h, 0] - jump[h, 0]
         if f != 0.0:
             total += abs(f)
-            add(raw, f, normals[h])
+            accumulate(raw, f, normals[h])
     return total
 
 
@@ -225,7 +226,7 @@ def jump_segments(
     margin = 0.3
     for j in range(m):
         neuron_base[j] = number
-        own[:] = side[j]
+        assign(own, side[j])
         counts[:] = 0
         listed = -1
         time = 0.0
@@ -238,11 +239,11 @@ def jump_segments(
                 return NO_ROOM
             weight = segment_w[number]
             if event == 0:
-                weight[:] = w[j]
+                assign(weight, w[j])
                 segment_a[number] = a[j, 0]
                 segment_scale[number] = log_scale[j]
             segment_start[number] = time
-            segment_counts[number, :] = counts
+            assign(segment_counts[number], counts)
             segment_change[number] = changes
             scale = segment_scale[number]
             output = segment_a[number]
@@ -287,7 +288,7 @@ def jump_segments(
                     elif listed < _MANY // 2:
                         margin = min(2.0 * margin, 2.0)
                 x, plane = _search(near, listed, own, normals, weight, along, up, down, unit)
-                trial[:] = weight
+                assign(trial, weight)
                 _, end_scale = advance(
                     trial, output, scale, log_across[j], log_imbalance[j], imbalance_sign[j],
                     unit, min(x, longest),
@@ -317,7 +318,7 @@ def jump_segments(
                 break
             time += x / size
             following = segment_w[number]
-            following[:] = weight
+            assign(following, weight)
             segment_a[number], segment_scale[number] = advance(
                 following, output, scale, log_across[j], log_imbalance[j], imbalance_sign[j],
                 unit, x,
@@ -325,7 +326,7 @@ def jump_segments(
             out[0] = segment_a[number]
             if kind == TURN:
                 out[0] = 0.0
-            before[:] = own
+            assign(before, own)
             if not change_pattern(
                 own, plane, kind, out, following, normals, on, jump, raw, mu, branching, counts,
             ):  # fmt: skip
@@ -338,7 +339,7 @@ def jump_segments(
                     change_side[changes] = own[h]
                     changes += 1
                     if (before[h] > 0) != (own[h] > 0):
-                        add(raw[0], jump[h, 0] if own[h] > 0 else -jump[h, 0], normals[h])
+                        accumulate(raw[0], jump[h, 0] if own[h] > 0 else -jump[h, 0], normals[h])
         neuron_count[j] = number - neuron_base[j]
     return number
 
@@ -354,10 +355,10 @@ def jump_states(
         s = neuron_base[j] + neuron_count[j] - 1
         while s > neuron_base[j] and segment_start[s] > offset:
             s -= 1
-        out_side[j] = side[j]
+        assign(out_side[j], side[j])
         for i in range(segment_change[neuron_base[j]], segment_change[s]):
             out_side[j, change_plane[i]] = change_side[i]
-        out_w[j] = segment_w[s]
+        assign(out_w[j], segment_w[s])
         out_a[j, 0] = segment_a[s]
         out_scale[j] = segment_scale[s]
         if segment_size[s] > 0.0:

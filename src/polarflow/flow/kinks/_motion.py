@@ -12,11 +12,13 @@ from ._patterns import (
     FAST,
     HIT,
     KINK_WIDTH,
+    LEAN,
     LEAVE,
     NONE,
     SLIDE,
     WAKE,
     add,
+    assign,
     copy_matrix,
     dot,
     list_near,
@@ -39,7 +41,7 @@ _MANY, _LISTED = 64, 48
 EXTRA = 6
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def evaluate_rows(c, order, t, out):
     """A polynomial whose coefficients are the rows of c."""
     q = len(out)
@@ -50,7 +52,7 @@ def evaluate_rows(c, order, t, out):
             out[k] = out[k] * t + c[i, k]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def shift_rows(c, order, start):
     """Move a polynomial whose coefficients are the rows of c to a new origin, in place."""
     n = c.shape[1]
@@ -60,7 +62,7 @@ def shift_rows(c, order, start):
                 c[b, k] += start * c[b + 1, k]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def extend_neuron(i, degree, force, weight, output):
     """The Taylor coefficients i + 1 of a' = D w and w' = D^T a, D of the given degree."""
     new = weight[i + 1]
@@ -87,7 +89,7 @@ def extend_neuron(i, degree, force, weight, output):
         new[c] /= i + 1
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def ride_series(
     side, normals, inverse, slides, force, degree, length, tolerance, most, moving, multiplier,
     weight, output,
@@ -137,7 +139,7 @@ def ride_series(
     return order, reach, ready
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def shift_plane(c, plane, degree, start, out, place):
     """The polynomials of one hyperplane about a new origin."""
     for o in range(c.shape[2]):
@@ -149,7 +151,7 @@ def shift_plane(c, plane, degree, start, out, place):
                     out[b, place, o] += start * out[b + 1, place, o]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def neuron_series(mix, first, order, weight, output, own_weight, own_output):
     """The series of a neuron as the combination of its particles."""
     for i in range(order + 1):
@@ -183,7 +185,7 @@ def next_meeting(
     time, plane = np.inf, -1
     reached = 0.0
     here = np.empty(q)
-    here[:] = weight[0]
+    assign(here, weight[0])
     while True:
         gap = 0.0
         for c in range(q):
@@ -191,7 +193,7 @@ def next_meeting(
         gap = np.sqrt(gap)
         until = length
         if listing[0] < 0.0 or gap + 1e-3 * listing[1] > listing[1]:
-            anchor[:] = here
+            assign(anchor, here)
             gap = 0.0
             if p <= _MANY:
                 listing[1] = np.inf
@@ -289,7 +291,7 @@ def window_rides(
         counts[:] = 0
         defect[:] = 0.0
         listing[0] = -1.0
-        anchor[:] = w[j]
+        assign(anchor, w[j])
         for used in range(_EVENT_CAP + 1):
             if used == _EVENT_CAP:
                 return TOO_MANY
@@ -297,13 +299,13 @@ def window_rides(
                 return NO_ROOM
             own_w, own_a = segment_w[number], segment_a[number]
             segment_start[number] = start
-            segment_counts[number] = counts
+            assign(segment_counts[number], counts)
             segment_plane[number] = at_plane
-            segment_defect[number] = defect
+            assign(segment_defect[number], defect)
             segment_change[number] = changes
             for i in range(held):
                 own_side[i] = side[index[i]]
-                own_normals[i] = normals[index[i]]
+                assign(own_normals[i], normals[index[i]])
                 shift_plane(jump, index[i], degree, start, own_jump, i)
             if used == 0 and first_kind[j] != UNKNOWN:
                 terms = mix.shape[1] if lumped[g] >= 0 else 1
@@ -322,8 +324,8 @@ def window_rides(
                             mu[i, b, o] = multiplier[g, i, b, o]
             else:
                 if used == 0:
-                    own_w[0] = w[j]
-                    own_a[0] = a[j]
+                    assign(own_w[0], w[j])
+                    assign(own_a[0], a[j])
                 slides = pseudo_inverse(own_side[:held], own_normals, inverse)
                 top, remaining, ready = ride_series(
                     own_side[:held], own_normals, inverse, slides, force, degree, length - start,
@@ -361,7 +363,7 @@ def window_rides(
             if kind == HIT:
                 at_plane = hit
                 own_side[held] = side[hit]
-                own_normals[held] = normals[hit]
+                assign(own_normals[held], normals[hit])
                 shift_plane(jump, hit, degree, start, own_jump, held)
                 hit = held
             elif kind == LEAVE or kind == WAKE:
@@ -382,7 +384,7 @@ def window_rides(
                 touched += 1
             if held > 0:
                 if listing[0] < 0.0:
-                    anchor[:] = next_w
+                    assign(anchor, next_w)
                     listing[0] = list_near(normals, anchor, listing[1], near)
                 for i in range(int(listing[0])):
                     h = near[i]
@@ -400,7 +402,7 @@ def window_rides(
             for i in range(touched):
                 h = index[i]
                 own_side[i] = side[h]
-                own_normals[i] = normals[h]
+                assign(own_normals[i], normals[h])
                 if h == at_plane:
                     hit = i
                 for o in range(outputs):

@@ -12,6 +12,8 @@ weighted with a. The kink is concave for the neuron's NCF if pull_on < pull_off:
 hold the neuron.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -31,9 +33,12 @@ REST_WIDTH = 1e-12
 _MOST_CONVEX = 12
 #: Sums may be taken in any order, so that they vectorise.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
+#: Inner loops that allocate nothing: a view of an array needs no count of references to it, which
+#: would take longer than a sum over a short row.
+LEAN: dict[str, Any] = {"_nrt": False}
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def dot(u, v):
     """The inner product of two vectors."""
     t = 0.0
@@ -49,7 +54,7 @@ def add(u, factor, v):
         u[c] += factor * v[c]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def list_near(normals, anchor, reach, near):
     """List the hyperplanes within reach of a weight; returns their number."""
     count = 0
@@ -60,7 +65,21 @@ def list_near(normals, anchor, reach, near):
     return count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
+def accumulate(u, factor, v):
+    """u += factor v where it is done rarely: `add` without being compiled in each place."""
+    for c in range(len(u)):
+        u[c] += factor * v[c]
+
+
+@njit(cache=True, error_model="numpy", **LEAN)
+def assign(out, source):
+    """Copy a vector; an assignment of slices compiles a message on lengths that differ."""
+    for c in range(len(out)):
+        out[c] = source[c]
+
+
+@njit(cache=True, error_model="numpy", **LEAN)
 def copy_matrix(source, out):
     """Copy a matrix; assigning slices compiles a message for every number of dimensions."""
     for i in range(out.shape[0]):
@@ -68,7 +87,7 @@ def copy_matrix(source, out):
             out[i, c] = source[i, c]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def plane_forces(residual, plane, plus, minus, on_force, jump):
     """Sum a residual (n, C) over the examples of each hyperplane: its on side, and on - off."""
     on_force[:] = 0.0
@@ -101,7 +120,7 @@ def pseudo_inverse(side, normals, inverse):
     for h in range(len(side)):
         if side[h] != SLIDE:
             continue
-        basis[i] = normals[h]
+        assign(basis[i], normals[h])
         for _ in range(2):
             for b in range(i):
                 t = dot(basis[b], basis[i])
@@ -115,7 +134,7 @@ def pseudo_inverse(side, normals, inverse):
             basis[i, c] /= t
         i += 1
     for i in range(s - 1, -1, -1):
-        inverse[i] = basis[i]
+        assign(inverse[i], basis[i])
         for b in range(i + 1, s):
             if tri[b, b] != np.inf:
                 add(inverse[i], -tri[i, b], inverse[b])
@@ -177,14 +196,14 @@ def sliding_inverses(group_side, normals, keys, known_side, known_slides, known_
         if i >= 0:
             source = known_inverse[i] if i < known else inverse[i - known]
             for b in range(slides[g]):
-                inverse[g, b] = source[b]
+                assign(inverse[g, b], source[b])
             continue
         table[slot] = known + g
         pseudo_inverse(group_side[g], normals, inverse[g])
     return slides, inverse
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def project_force(side, normals, inverse, slides, force, mu):
     """Take from the rows of D (C, q) their part across the sliding kinks.
 
@@ -218,7 +237,7 @@ def project_weight(side, normals, w):
     for h in range(len(side)):
         if side[h] == ON or side[h] == OFF or i == q:
             continue
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for _ in range(2):
             for b in range(i):
                 add(rest, -dot(basis[b], rest), basis[b])
@@ -263,12 +282,12 @@ def _least_norm(index, count, normals, pull_on, pull_off, velocity, nu, status):
     upper = np.empty(count)
     for i in range(count):
         h = index[i]
-        sub[i] = normals[h]
+        assign(sub[i], normals[h])
         lower[i] = min(pull_on[h], pull_off[h])
         upper[i] = max(pull_on[h], pull_off[h])
     ok = minimum_norm(velocity, sub, lower, upper, nu[:count], status[:count])
     for i in range(count):
-        add(velocity, nu[i], sub[i])
+        accumulate(velocity, nu[i], sub[i])
     return ok
 
 
@@ -296,7 +315,7 @@ def dependent_kinks(side, candidate, w, normals):
     for h in range(p):
         if not candidate[h]:
             continue
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for _ in range(2):
             for b in range(s):
                 add(rest, -dot(basis[b], rest), basis[b])
@@ -312,7 +331,7 @@ def dependent_kinks(side, candidate, w, normals):
     for h in range(p):
         if candidate[h] or abs(dot(normals[h], w)) > _NEAR:
             continue
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for _ in range(2):
             for b in range(s):
                 add(rest, -dot(basis[b], rest), basis[b])
@@ -361,10 +380,10 @@ def settle(side, candidate, normals, pull_on, pull_off, velocity):
     for h in range(p):
         if not candidate[h] or rank == len(basis):
             continue
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for _ in range(2):
             for b in range(rank):
-                add(rest, -dot(basis[b], rest), basis[b])
+                accumulate(rest, -dot(basis[b], rest), basis[b])
         t = np.sqrt(dot(rest, rest))
         if t > 1e-7:
             for c in range(q):
@@ -380,16 +399,16 @@ def settle(side, candidate, normals, pull_on, pull_off, velocity):
     best_status = np.zeros(max(down, 1), np.int8)
     best, best_choice, ways = -1.0, 0, 0
     for choice in range(1 << up):
-        trial[:] = velocity
+        assign(trial, velocity)
         for i in range(up):
             h = convex[i]
-            add(trial, pull_on[h] if (choice >> i) & 1 else pull_off[h], normals[h])
+            accumulate(trial, pull_on[h] if (choice >> i) & 1 else pull_off[h], normals[h])
         if down > 0:
             if not _least_norm(concave, down, normals, pull_on, pull_off, trial, nu, status):
                 return CAPPED
         inside[:] = 0.0
         for b in range(rank):
-            add(inside, dot(basis[b], trial), basis[b])
+            accumulate(inside, dot(basis[b], trial), basis[b])
         size = np.sqrt(dot(inside, inside))
         if size > tolerance:
             consistent = True
@@ -403,13 +422,13 @@ def settle(side, candidate, normals, pull_on, pull_off, velocity):
                 ways += 1
         if size > best + tolerance:
             best, best_choice = size, choice
-            best_velocity[:] = trial
-            best_nu[:] = nu
-            best_status[:] = status
-    velocity[:] = best_velocity
+            assign(best_velocity, trial)
+            assign(best_nu, nu)
+            assign(best_status, status)
+    assign(velocity, best_velocity)
     inside[:] = 0.0
     for b in range(rank):
-        add(inside, dot(basis[b], velocity), basis[b])
+        accumulate(inside, dot(basis[b], velocity), basis[b])
     for i in range(up):
         h = convex[i]
         t = dot(normals[h], inside)
@@ -452,7 +471,7 @@ def meet_kink(side, hit, w, normals, pull_on, pull_off, velocity):
         dependent = dependent_kinks(side, candidate, w, normals)
     for h in range(p):
         if candidate[h] and h != hit and side[h] != SLIDE:
-            add(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
+            accumulate(velocity, -(pull_on[h] if side[h] > 0 else pull_off[h]), normals[h])
     if dependent:
         outcome = settle(side, candidate, normals, pull_on, pull_off, velocity)
         if outcome != UNCHANGED:
@@ -464,7 +483,7 @@ def meet_kink(side, hit, w, normals, pull_on, pull_off, velocity):
     if not pull_on[hit] < pull_off[hit]:
         candidate[hit] = False
         side[hit] = OFF if before > 0 else ON
-        add(velocity, pull_on[hit] if side[hit] == ON else pull_off[hit], normals[hit])
+        accumulate(velocity, pull_on[hit] if side[hit] == ON else pull_off[hit], normals[hit])
     else:
         count += 1
     if count > 0:

@@ -10,7 +10,7 @@ the part in that plane of some element of the hull vanishes.
 import numpy as np
 from numba import njit
 
-from ._patterns import SLIDE, add, dot
+from ._patterns import SLIDE, add, assign, dot
 
 #: Normals this far from a plane are in it.
 _IN = 1e-7
@@ -39,7 +39,7 @@ def pencil(side, normals):
         if side[h] != SLIDE:
             continue
         slides += 1
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for _ in range(2):
             for b in range(rank):
                 add(rest, -dot(basis[b], rest), basis[b])
@@ -57,7 +57,7 @@ def pencil(side, normals):
     for h in range(p):
         if abs(side[h]) == 1:
             continue
-        rest[:] = normals[h]
+        assign(rest, normals[h])
         for b in range(2):
             add(rest, -dot(basis[b], normals[h]), basis[b])
         if dot(rest, rest) < _IN * _IN:

@@ -8,9 +8,16 @@ from numba import njit
 
 from ._field import plane_values
 from ._motion import extend_neuron
-from ._patterns import FAST, add, copy_matrix, dot, plane_forces, project_force
+from ._patterns import FAST, LEAN, add, assign, copy_matrix, dot, plane_forces, project_force
 from ._residual import extend_residual
 from ._tree import pattern_forces, tree_values
+
+
+@njit(cache=True, error_model="numpy", **LEAN)
+def _project_groups(i, group_side, normals, slides, inverse, raw, force, multiplier):
+    for g in range(len(group_side)):
+        copy_matrix(raw[i, g], force[g, i])
+        project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
 
 
 @njit(cache=True, error_model="numpy")
@@ -21,12 +28,10 @@ def force_order(
     """Coefficient i of all that a residual's coefficient i gives: the D of every pattern."""
     plane_forces(residual[i], plane, plus, minus, on[i], jump[i])
     pattern_forces(tree, active, on[i], jump[i], normals, raw[i])
-    for g in range(len(group_side)):
-        copy_matrix(raw[i, g], force[g, i])
-        project_force(group_side[g], normals, inverse[g], slides[g], force[g, i], multiplier[g, i])
+    _project_groups(i, group_side, normals, slides, inverse, raw, force, multiplier)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def add_moment(i, share, weight, output, moment):
     """Add to a group's (C, q) sums of a w the coefficient i of one particle's."""
     q = weight.shape[1]
@@ -69,7 +74,7 @@ def prediction_order(active, tree, moment, normals, plane, plus, minus, predicti
     plane_values(on_value, value, plane, plus, minus, prediction)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", **LEAN)
 def largest_entry(c):
     """The largest absolute value in a matrix."""
     t = 0.0
@@ -77,6 +82,34 @@ def largest_entry(c):
         for o in range(c.shape[1]):
             t = max(t, abs(c[k, o]))
     return t
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
+def _extend_particles(
+    i, particle_share, particle_group, idle, force, weight, output, moment, own
+):  # fmt: skip
+    """Coefficient i + 1 of all particles; adds theirs of a w to those of the groups.
+
+    **Returns** the largest of their entries.
+    """
+    largest = 0.0
+    for j in range(len(particle_share)):
+        g = particle_group[j]
+        if idle[g]:
+            weight[j, i + 1] = 0.0
+            output[j, i + 1] = 0.0
+            continue
+        extend_neuron(i, i, force[g], weight[j], output[j])
+        for c in range(weight.shape[2]):
+            largest = max(largest, abs(weight[j, i + 1, c]))
+        for o in range(output.shape[2]):
+            largest = max(largest, abs(output[j, i + 1, o]))
+        if particle_share[j] > 0.0:
+            own[:] = 0.0
+            add_moment(i + 1, particle_share[j], weight[j], output[j], own)
+            for o in range(output.shape[2]):
+                add(moment[o, g], 1.0, own[o])
+    return largest
 
 
 @njit(cache=True, error_model="numpy")
@@ -101,8 +134,8 @@ def coupled_series(
     top = residual.shape[0] - 1
     size = max(largest_entry(residual[0]), 1e-300)
     for j in range(count):
-        weight[j, 0] = particle_w[j]
-        output[j, 0] = particle_a[j]
+        assign(weight[j, 0], particle_w[j])
+        assign(output[j, 0], particle_a[j])
     moment = np.empty((outputs, groups, q))
     own = np.empty((outputs, q))
     rate = np.empty((top + 1, n, outputs))
@@ -116,24 +149,10 @@ def coupled_series(
             i, group_side, active, tree, residual, normals, plane, plus, minus, slides, inverse,
             on, jump, raw, force, multiplier,
         )  # fmt: skip
-        largest = 0.0
         moment[:] = 0.0
-        for j in range(count):
-            g = particle_group[j]
-            if idle[g]:
-                weight[j, i + 1] = 0.0
-                output[j, i + 1] = 0.0
-                continue
-            extend_neuron(i, i, force[g], weight[j], output[j])
-            for c in range(q):
-                largest = max(largest, abs(weight[j, i + 1, c]))
-            for o in range(outputs):
-                largest = max(largest, abs(output[j, i + 1, o]))
-            if particle_share[j] > 0.0:
-                own[:] = 0.0
-                add_moment(i + 1, particle_share[j], weight[j], output[j], own)
-                for o in range(outputs):
-                    add(moment[o, g], 1.0, own[o])
+        largest = _extend_particles(
+            i, particle_share, particle_group, idle, force, weight, output, moment, own
+        )
         prediction_order(active, tree, moment, normals, plane, plus, minus, prediction[i + 1])
         extend_residual(kind, i, prediction, label, factor, unit, residual, rate)
         largest = max(largest, largest_entry(residual[i + 1]) / size)
@@ -174,8 +193,8 @@ def given_series(
     for j in range(len(particle_w)):
         weight[j] = 0.0
         output[j] = 0.0
-        weight[j, 0] = particle_w[j]
-        output[j, 0] = particle_a[j]
+        assign(weight[j, 0], particle_w[j])
+        assign(output[j, 0], particle_a[j])
         power = 1.0
         last = 0.0
         small = 0

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ._field import group_forces
-from ._patterns import FAST, add, dot
+from ._patterns import FAST, LEAN, add, dot
 
 #: A term of a sum along the tree, in units of one in a matrix product.
 _TERM = 5.0
@@ -98,10 +98,23 @@ def difference_tree(group_side, q):
     return order, parent, start, plane, sign
 
 
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
+def _add_differences(tree, root, o, jump, normals, force):
+    order, parent, start, plane, sign = tree
+    for i in range(len(order)):
+        g = order[i]
+        own = force[g, o]
+        source = force[parent[g], o] if parent[g] >= 0 else root
+        for c in range(len(own)):
+            own[c] = source[c]
+        for b in range(start[i], start[i + 1]):
+            h = plane[b]
+            add(own, jump[h, o] if sign[b] > 0 else -jump[h, o], normals[h])
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def tree_forces(tree, on, jump, normals, force):
     """D (G, C, q) of every pattern along a tree: `group_forces`."""
-    order, parent, start, plane, sign = tree
     p, q = normals.shape
     root = np.empty(q)
     for o in range(on.shape[1]):
@@ -110,16 +123,7 @@ def tree_forces(tree, on, jump, normals, force):
             off = on[h, o] - jump[h, o]
             if off != 0.0:
                 add(root, off, normals[h])
-        for i in range(len(order)):
-            g = order[i]
-            own = force[g, o]
-            if parent[g] >= 0:
-                own[:] = force[parent[g], o]
-            else:
-                own[:] = root
-            for b in range(start[i], start[i + 1]):
-                h = plane[b]
-                add(own, jump[h, o] if sign[b] > 0 else -jump[h, o], normals[h])
+        _add_differences(tree, root, o, jump, normals, force)
 
 
 @njit(cache=True, error_model="numpy")
@@ -131,7 +135,7 @@ def pattern_forces(tree, active, on, jump, normals, force):
         group_forces(active, on, jump, normals, force)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def tree_values(tree, moment, normals, on_value):
     """Sums (p,) of w.e over the groups that are on, from their sums (G, q) of w, which are lost."""
     order, parent, start, plane, sign = tree

@@ -6,7 +6,7 @@ from numba import njit
 from ._events import event_defect, held_event, leaving_event, meeting, turning
 from ._field import plane_values
 from ._motion import evaluate_rows, neuron_series
-from ._patterns import FAST, HIT, KINK_WIDTH, LEAVE, NONE, SLIDE, TURN, add, dot
+from ._patterns import FAST, HIT, KINK_WIDTH, LEAN, LEAVE, NONE, SLIDE, TURN, add, dot
 
 #: Times in a window at which it is looked where the particles of a crowd are.
 _SAMPLES = 6
@@ -32,7 +32,7 @@ def sample_particles(weight, order, length, normals, rows, table, bend):
     np.dot(rows, normals.T, table)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
 def crowd_motion(weight, order, normals, table, bend, farthest):
     """How far a neuron of a lumped group, of norm sqrt 2, may move across each hyperplane.
 
@@ -56,13 +56,14 @@ def crowd_motion(weight, order, normals, table, bend, farthest):
     return moves
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def may_meet(sign, z, mix, table, slack, lowest, near):
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
+def may_meet(signs, g, values, j, mixes, table, slack, lowest, near):
     """List the hyperplanes that a neuron may meet in a window; returns their number.
 
     `table` (samples, particles, p) holds w.e of its particles, `slack` is how far below the
     samples it may be between them.
     """
+    sign, z, mix = signs[g], values[j], mixes[j]
     for h in range(len(sign)):
         lowest[h] = sign[h] * z[h]
     for s in range(len(table)):
@@ -83,17 +84,18 @@ def may_meet(sign, z, mix, table, slack, lowest, near):
     return count
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def may_meet_alone(sign, z, normals, weight, order, length, near):
+@njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
+def may_meet_alone(signs, g, values, j, normals, weights, i, order, length, near):
     """List the hyperplanes that a neuron with a series of its own may meet; returns their number.
 
     Bounds of what is beyond the constant, the linear and the quadratic term, one after the other.
     """
+    sign, z, weight = signs[g], values[j], weights[i]
     third = 0.0
     power = length * length
-    for i in range(3, order + 1):
+    for b in range(3, order + 1):
         power *= length
-        third += np.sqrt(dot(weight[i], weight[i])) * power
+        third += np.sqrt(dot(weight[b], weight[b])) * power
     second = third
     if order > 1:
         second += np.sqrt(dot(weight[2], weight[2])) * length * length
@@ -247,16 +249,17 @@ def window_events(
         time[j], first_plane[j], first_kind[j] = ends[g], end_plane[g], NONE
         if ends[g] < np.inf:
             first_kind[j] = LEAVE
-        first_defect[j] = 0.0
+        for b in range(3):
+            first_defect[j, b] = 0.0
         reach, start_a, moved_a = KINK_WIDTH, 0.0, 0.0
         for b in range(k if whole else 1):
             reach += abs(mix[j, b]) * bend[b]
             start_a += mix[j, b] * output[i + b, 0, 0]
             moved_a += abs(mix[j, b]) * change[i + b]
         if whole:
-            found = may_meet(sign[g], z[j], mix[j], views, reach, lowest, near)
+            found = may_meet(sign, g, z, j, mix, views, reach, lowest, near)
         else:
-            found = may_meet_alone(sign[g], z[j], normals, weight[i], order, length, near)
+            found = may_meet_alone(sign, g, z, j, normals, weight, i, order, length, near)
         turns = plain[g] and slides[g] and abs(start_a) <= moved_a
         if plain[g] and found == 0 and not turns and first_kind[j] == NONE:
             continue
@@ -301,7 +304,8 @@ def window_states(
         evaluate_rows(weight[i], order, offset, now_w[i])
         evaluate_rows(output[i], order, offset, now_a[i])
     for j in range(len(group)):
-        out_side[j] = group_side[group[j]]
+        for h in range(group_side.shape[1]):
+            out_side[j, h] = group_side[group[j], h]
         if neuron_count[j] > 0:
             s = neuron_base[j] + neuron_count[j] - 1
             while s > neuron_base[j] and segment_start[s] > offset:
@@ -314,8 +318,10 @@ def window_states(
             continue
         i = first[j]
         if lumped[group[j]] < 0:
-            out_w[j] = now_w[i]
-            out_a[j] = now_a[i]
+            for c in range(q):
+                out_w[j, c] = now_w[i, c]
+            for o in range(outputs):
+                out_a[j, o] = now_a[i, o]
             continue
         for c in range(q):
             t = 0.0
