@@ -48,6 +48,14 @@ def test_the_first_two_shell_blocks_set_up_by_themselves() -> None:
     assert "polarflow run examples/two-points.toml --out" in run and "pytest" in test
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_example_is_a_spec_and_stands_in_the_docs(path: Path) -> None:
+    from polarflow.spec import assemble, load_spec
+
+    assemble(load_spec(path, []), path)
+    assert f"`{path.name}`" in (ROOT / "docs" / "getting-started.md").read_text()
+
+
 def test_the_spec_commands_in_the_docs_are_right(command, tmp_path: Path, monkeypatch) -> None:
     """Each `polarflow run` of the pages gets through the check of its spec."""
     from polarflow.spec import Plan

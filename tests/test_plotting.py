@@ -137,6 +137,18 @@ def test_the_axis_is_logarithmic_when_the_loss_falls_early(line: xr.Dataset) -> 
     assert axis.log_time(axis.position(5.0)) == pytest.approx(5.0)
 
 
+def test_the_axis_is_logarithmic_when_two_saddles_are_left_early(line: xr.Dataset) -> None:
+    last = line.isel(time=-1)
+    late = [last.assign_coords(log_time=9.0), last.assign_coords(log_time=9.01)]
+    slow = xr.concat([line, *late], "time", data_vars="minimal")
+    # Most of the loss falls at the end.
+    slow["loss"] = slow["loss"] + np.where(slow["log_time"] < 9.005, 3.0, 0.0)
+    assert plotting.time_axis(slow).logarithmic
+    left = slow["saddle_log_time_leave"].copy()
+    left[1:] = 8.9
+    assert not plotting.time_axis(slow.assign_coords(saddle_log_time_leave=left)).logarithmic
+
+
 def test_an_axis_can_count_iterations(line: xr.Dataset) -> None:
     axis = plotting.time_axis(line, "linear", unit=1e-3, label="iterations")
     assert axis.end == pytest.approx(15000)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LN10 = float(np.log(10.0))
 #: A loss that changes by this part of the first one stands still.
 _STILL = 1e-6
+#: The first part of a linear axis, one over this, in which nothing can be told apart.
+_SQUEEZED = 30.0
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,19 @@ def _rests(dataset: "Dataset", log_time: float) -> bool:
     return bool(np.ptp(late) <= _STILL * abs(loss[0]))
 
 
-def _wants_logarithm(log_time: ndarray, loss: ndarray) -> bool:
-    """Whether a linear axis would show the fall of the loss squeezed into its first thirtieth."""
+def _wants_logarithm(dataset: "Dataset") -> bool:
+    """Whether a linear axis would squeeze what happens into its first thirtieth.
+
+    That is the fall of the loss, or the leaving of two saddles.
+    """
+    log_time, loss = values(dataset, "log_time"), values(dataset, "loss")
     if log_time[-1] > np.log(1e15):
         return True
     fallen = np.abs(loss - loss[-1]) <= 0.01 * np.abs(loss[0] - loss[-1])
     last_move = int(np.argmax(fallen))
-    return bool(last_move > 0 and log_time[-1] - log_time[last_move] > np.log(30.0))
+    early = log_time[-1] - np.log(_SQUEEZED)
+    left = [visit for visit in visits(dataset) if visit.left and visit.log_time_leave < early]
+    return len(left) > 1 or bool(last_move > 0 and log_time[last_move] < early)
 
 
 def time_axis(
@@ -141,8 +149,8 @@ def time_axis(
     **Arguments:**
 
     - `dataset`: a trajectory.
-    - `scale`: `"linear"`, `"log"`, or `"auto"`, which is linear unless the loss would have fallen
-      within the first thirtieth of the axis, or the times are beyond 1e15.
+    - `scale`: `"linear"`, `"log"`, or `"auto"`, which is linear unless the loss would have fallen,
+      or two saddles be left, within the first thirtieth of the axis, or the times are beyond 1e15.
     - `unit`: the flow time that the axis counts as one.
     - `label`: what the axis says; "flow time t" by default.
 
@@ -158,7 +166,7 @@ def time_axis(
     later = log_time[np.isfinite(log_time)]
     if len(later) == 0:
         return TimeAxis(False, 0.0, 1.0, log_unit, text)
-    logarithmic = scale == "log" or (scale == "auto" and _wants_logarithm(log_time, loss))
+    logarithmic = scale == "log" or (scale == "auto" and _wants_logarithm(dataset))
     if not logarithmic:
         return TimeAxis(False, 0.0, float(np.exp(later[-1] - log_unit)), log_unit, text)
     moved = np.abs(loss - loss[0]) > 0.01 * np.abs(loss[-1] - loss[0])
