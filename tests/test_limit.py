@@ -128,6 +128,16 @@ def test_unbalanced_neurons_leave_their_saddles_when_the_path_says(seed: int) ->
     np.testing.assert_allclose((late - early) / 1000.0, path.escape_rates, rtol=1e-4)
 
 
+@pytest.mark.parametrize("label", [1e-2, 1e-4])
+def test_a_neuron_leaves_however_slowly_it_grows(label: float) -> None:
+    # One input has two labels, so that the residual stays large; |D_-| = label / n.
+    x = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    path = saddle_path(start(Data(x, np.array([1.2, -1.0, 0.5, -label])), 80, seed=1))
+    assert path.complete and len(path.saddles) == 3
+    np.testing.assert_allclose(path.escape_rates[1], 4.0 / label, rtol=1e-9)
+    np.testing.assert_allclose(path.end.loss, 2.0 * 1.1**2 / 8.0, rtol=1e-12)
+
+
 def test_a_loss_without_rest_points_has_no_path() -> None:
     problem = replace(start(Data(np.eye(2), np.ones(2)), 4), loss=pf.Correlation())
     with pytest.raises(pf.PolarflowError, match=r"loss\.kind"):

@@ -181,6 +181,60 @@ def test_a_loss_that_ends_is_not_taken_for_one_at_which_blocks_still_turn() -> N
     np.testing.assert_allclose([s.loss for s in end.saddles], losses, rtol=1e-6)
 
 
+def five_units(seed: int) -> Problem:
+    rng = np.random.default_rng([seed, 5])
+    data = Data(rng.standard_normal((6, 3)), np.abs(rng.standard_normal(6)) + 0.3)
+    return start(data, SquaredRelu(5, (1.0,) * 5), seed)
+
+
+def twelve_units(seed: int) -> Problem:
+    rng = np.random.default_rng([6, seed])
+    data = Data(rng.standard_normal((6, 3)), rng.standard_normal(6))
+    network = SquaredRelu(12, tuple(int(s) for s in rng.choice([-1, 1], 12)))
+    return start(data, network, seed)
+
+
+@pytest.mark.parametrize(
+    "problem, count",
+    [
+        # Units that grow a thousand times as slowly as others did, and join them.
+        (five_units(3), 4),
+        (five_units(6), 3),
+    ],
+    ids=["slow", "slow-and-many"],
+)
+def test_flows_from_tiny_starts_leave_later_saddles_when_the_path_says(
+    problem: Problem, count: int
+) -> None:
+    path = saddle_path(problem)
+    losses = [s.rest.loss for s in path.saddles]
+    assert path.complete and len(losses) == count
+    assert (np.diff(losses) < -1e-3 * losses[0]).all()
+    halves = 0.5 * (np.array(losses[1:]) + losses[:-1])
+    times = []
+    for log in (2500.0, 7500.0):
+        state = BlockState(problem.initial.log_norm - log, problem.initial.direction)
+        stop = pf.Stop(loss=float(halves[-1]))
+        flow = pf.gradient_flow(replace(problem, initial=state), stop=stop, rtol=1e-8, points=400)
+        along = flow.trajectory
+        times.append([along.time[np.argmax(along.loss <= 1.000001 * h)] for h in halves])
+    early, late = np.array(times)
+    np.testing.assert_allclose((late - early) / 5000.0, path.escape_rates, rtol=3e-4)
+
+
+def test_a_rest_point_approached_like_a_power_of_time_is_on_the_path() -> None:
+    path = saddle_path(twelve_units(83))
+    assert path.complete and len(path.saddles) == 5
+    assert all(s.rest.grad_norm < 1e-9 for s in path.saddles)
+
+
+def test_units_at_one_kkt_point_may_differ_in_size_beyond_floats_squares() -> None:
+    # By factors of e^36 to e^370: squares of such columns are no floats.
+    path = saddle_path(twelve_units(82))
+    assert path.complete
+    np.testing.assert_allclose(path.escape_rates[:2], [0.700211, 3.631505], rtol=1e-6)
+
+
 def test_blocks_that_rest_from_the_beginning_let_nothing_turn() -> None:
     # Parting units that are at rest at once: the flow between two saddles takes no time.
     rng = np.random.default_rng([6, 77])

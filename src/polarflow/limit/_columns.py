@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 from scipy.linalg import qr, solve_triangular
 
-from ._remnants import Remnant
+from ._remnants import Remnant, lengths
 from ._separable import Blocks
 
 #: Exponents this close are one.
@@ -36,6 +36,8 @@ _PART = 1e-6
 _RANK = 1e-6
 #: What is left of a vector below this share of it may be rounding.
 _LOST = 1e-12
+#: No term is larger, so that squares are floats. Its exponent is what counts.
+_HUGE = 1e150
 #: The flow between two rest points is taken from where the loss has fallen by this share of the
 #: whole fall, to where the gradient is this share of its largest.
 _FALLEN, _ARRIVED = 1e-4, 1e-3
@@ -162,7 +164,9 @@ class _Bundle:
     def relative(self, rows: ndarray) -> ndarray:
         """A change of all blocks in units of their sizes."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(self.share[:, None] > 0.0, rows / self.share[:, None], 0.0)
+            found = np.where(self.share[:, None] > 0.0, rows / self.share[:, None], 0.0)
+        top = float(np.abs(found).max(initial=0.0))
+        return np.asarray(found if top <= _HUGE else found * (_HUGE / top))
 
     def beside(self, rows: ndarray) -> ndarray:
         """What of a change, in units of sizes, is unfelt by the output."""
@@ -239,8 +243,11 @@ class _Bundle:
             for p, one in enumerate(columns):
                 for other in columns[p:]:
                     z = (x @ one[0].f) * (x @ other[0].f) * (1.0 if one is other else 2.0)
-                    g = 0.5 * mu * z / pace * self.beside((one[0].g * other[0].g)[:, None])[:, 0]
+                    sizes = [float(np.linalg.norm(c[0].g)) for c in (one, other)]
+                    square = (one[0].g / sizes[0]) * (other[0].g / sizes[1])
+                    g = 0.5 * mu * z / pace * self.beside(square[:, None])[:, 0]
                     if np.linalg.norm(g) > 0.0:
+                        g *= min(sizes[0] * sizes[1], _HUGE / float(np.linalg.norm(g)))
                         basis = self._range(i + 1)
                         f = x - basis @ (basis.T @ x)
                         found.append(_Term(one[0].exponent + other[0].exponent, f, g))
@@ -278,8 +285,8 @@ def _eliminated(terms: list[_Term], most: int) -> list[list[_Term]]:
 
 
 def _normal(term: _Term) -> _Term:
-    size = float(np.linalg.norm(term.f))
-    return _Term(term.exponent, term.f / size, size * term.g)
+    size, own = float(np.linalg.norm(term.f)), float(lengths(term.g))
+    return _Term(term.exponent, term.f / size, min(size, _HUGE / max(own, 1e-300)) * term.g)
 
 
 def _pruned(terms: list[_Term]) -> list[_Term]:

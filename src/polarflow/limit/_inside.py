@@ -4,7 +4,7 @@ import numpy as np
 from numpy import ndarray
 
 from ._columns import Way, carried
-from ._remnants import Mode, Remnant, aside, modes
+from ._remnants import Mode, Remnant, aside, lengths, modes
 from ._rest import RestPoint
 from ._separable import Blocks
 from ._smooth_rest import active_hessian, with_hessian
@@ -51,10 +51,11 @@ class Inside:
         point = np.zeros_like(unit)
         point[active] = np.exp(log_norm[active])[:, None] * unit[active]
         near = aside(point, self.active)
-        size = np.linalg.norm(near, axis=1)
+        size = lengths(near)
         with np.errstate(divide="ignore"):
             near_norm = np.where(active, np.log(size), -np.inf)
-        near_unit = np.where(active[:, None], near / np.where(active, size, 1.0)[:, None], unit)
+        own = active & (size > 0.0)
+        near_unit = np.where(own[:, None], near / np.where(own, size, 1.0)[:, None], unit)
         hessian = active_hessian(self.blocks, near_norm, near_unit, active)
         places = self._places(active)
         flat = [Remnant(r.exponent, r.vector[places]) for r in self.active]

@@ -28,6 +28,8 @@ from ._smooth_path import SmoothWalk
 
 #: ln of the size of the blocks that leave, where the flow between two rest points is started.
 _LOG_START = -20.0
+#: It is no less than so that the force is this multiple of the gradient at rest, up to a limit.
+_FORCE, _LOG_MOST = 100.0, -7.0
 #: Blocks that reach the size 1 within this of each other, relatively, do so at the same time.
 _TIE = 1e-8
 #: Directions that are so close are the same to rounding.
@@ -165,10 +167,12 @@ class _Walk:
         fastest = float(self.rates[leaving].max())
         log_norm = self.log_norm.copy()
         late = self.offset[leaving] - self.offset[leaving].max()
-        log_norm[leaving] = _LOG_START * self.rates[leaving] / fastest + late
+        rate = largest_rate(problem, rest.residual)
+        # The force on slow blocks is no gradient at rest.
+        begin = min(max(_LOG_START, float(np.log(_FORCE * _REST * rate / fastest))), _LOG_MOST)
+        log_norm[leaving] = begin * self.rates[leaving] / fastest + late
         large = self.active | leaving
         start = BlockState(log_norm, self.direction)
-        rate = largest_rate(problem, rest.residual)
         wanted = _REST * rate * float(np.exp(np.max(log_norm[large], initial=0.0)))
         alone = follow(
             subproblem(problem, start, large),
@@ -184,9 +188,10 @@ class _Walk:
             )
             return False
         small = np.flatnonzero(self.given & ~large)
-        if len(small):
+        time = _near_rest(alone.trajectory, _NEAR * wanted / _REST)
+        # What moves too little to be seen turns nothing.
+        if len(small) and time > 0.0:
             first, member = _alike(self.direction[small])
-            time = _near_rest(alone.trajectory, _NEAR * wanted / _REST)
             size = unfelt(10.0 * rate * time)
             log_norm[small] = size
             chosen = np.concatenate([np.flatnonzero(large), small[first]])
@@ -239,4 +244,5 @@ def _alike(direction: ndarray) -> tuple[ndarray, ndarray]:
 def _near_rest(trajectory: Trajectory, gradient: float) -> float:
     """The time from which on the gradient stays below a size."""
     above = np.flatnonzero(trajectory.grad_norm > gradient)
-    return float(trajectory.time[min(int(above[-1]) + 1, len(trajectory) - 1)])
+    last = int(above[-1]) if len(above) else -1
+    return float(trajectory.time[min(last + 1, len(trajectory) - 1)])

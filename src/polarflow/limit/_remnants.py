@@ -72,6 +72,13 @@ class Mode:
         return [replace(r, exponent=r.exponent + self.rate * time) for r in self.remnants]
 
 
+def lengths(rows: ndarray) -> ndarray:
+    """Norms of rows, also of those whose squares are no floats."""
+    top = np.abs(rows).max(axis=-1, initial=0.0)
+    unit = rows / np.where(top > 0.0, top, 1.0)[..., None]
+    return np.asarray(top * np.linalg.norm(unit, axis=-1))
+
+
 def modes(matrix: ndarray, remnants: list[Remnant], basis: ndarray | None = None) -> list[Mode]:
     """The eigenspaces of a symmetric matrix with the remnants' parts in them.
 
@@ -124,11 +131,11 @@ def aside(point: ndarray, remnants: list[Remnant]) -> ndarray:
     Larger remnants count more. Every block, a row of the point, is moved by shares of its own size.
     """
     moved = point.copy()
-    size = np.linalg.norm(point, axis=-1, keepdims=True)
+    size = lengths(point)[..., None]
     share = _ASIDE
     for remnant in sorted(remnants, key=lambda r: -r.exponent):
         along = remnant.vector.reshape(point.shape) / np.where(size > 0.0, size, 1.0)
-        length = np.linalg.norm(along, axis=-1, keepdims=True)
+        length = lengths(along)[..., None]
         felt = (length > _PART * length.max(initial=0.0)) & (size > 0.0)
         if felt.any() and share > 1e-14:
             moved = moved + share * size * np.where(felt, along / np.where(felt, length, 1.0), 0.0)

@@ -94,8 +94,9 @@ class Blocks:
         log_norm, unit = np.full(self.count, -np.inf), unit.copy()
         cuts = np.cumsum(self.sizes(active))[:-1]
         for j, w in zip(np.flatnonzero(active), np.split(vector, cuts), strict=True):
-            size = float(np.linalg.norm(w))
-            if size > 0.0:
+            top = float(np.abs(w).max(initial=0.0))
+            if top > 0.0:
+                size = top * float(np.linalg.norm(w / top))  # its square may be no float
                 log_norm[j] = np.log(size)
                 unit[j, : len(w)] = w / size
         return log_norm, unit

@@ -51,6 +51,9 @@ _TURN = 1e-6
 _SHARE = 1e-9
 #: A residual below this share of that of the zero network is none.
 _FITTED = 1e-9
+#: Blocks that grow at less than this part of the quickest rate possible are slow, and followed
+#: alone until they have this size.
+_SLOW, _GROWN = 0.05, 1e-2
 #: How far active blocks have grown apart, of their own size, where their flow is started, and the
 #: least and most of that of all weights.
 _PARTED = 1e-5
@@ -323,13 +326,17 @@ class SmoothWalk:
     def _go(self, rest: RestPoint, leaving: ndarray) -> bool:
         """The flow to the next rest point; returns whether there is one."""
         blocks, level = self.blocks, self.blocks.level
+        large = self.active | leaving
         self.unit = self.inside.settled(self.unit)
         log_norm = self.log_norm.copy()
+        scale = self.rate * float(np.linalg.norm(rest.residual))
         if leaving.any():
             log_norm[leaving] = self._start(leaving)
-        large = self.active | leaving
-        scale = self.rate * float(np.linalg.norm(rest.residual))
         size = float(np.max(np.where(large, (blocks.order - 1.0) * log_norm, -np.inf)))
+        slow = leaving & (level == 0.0)
+        forced = np.inf
+        if slow.any() and float(self.growth[slow].max()) < _SLOW * scale:
+            log_norm, forced = self._grown(log_norm, large, slow)
         slowest = float(np.max(-level[leaving] * log_norm[leaving], initial=0.0))
         typical = scale * float(np.exp(max(size, 0.0)))
         stop = Stop(
@@ -337,15 +344,16 @@ class SmoothWalk:
             log_time=float(np.log(1e7 / scale)) + slowest,
             log_loss=-200.0,
         )
-        early = _EARLY * typical
+        early = min(_EARLY * typical, forced)
+        stop = replace(stop, grad_norm=min(_REST * typical, early))
         if self.split is not None:
             along, rate = self.split
             apart = self._distance(log_norm, along, _ROUNDING * typical / rate)
             log_norm = self._parted(log_norm, apart * along)
             early = min(early, _BEGUN * rate * apart)
             stop = replace(stop, grad_norm=min(_REST * typical, early))
-        alone = self._to_rest(np.where(large, log_norm, -np.inf), stop, early, large)
-        if alone.stop_reason != "grad_norm" and alone.status != "at_rest":
+        alone, rests = self._to_rest(np.where(large, log_norm, -np.inf), stop, early, large)
+        if not rests:
             self.notes.append(
                 f"After saddle {len(self.saddles) - 1} the flow does not come to rest: it ended "
                 f"by its {alone.stop_reason} at the loss {float(alone.final.loss[0]):.3g}."
@@ -403,25 +411,46 @@ class SmoothWalk:
         whole = float(np.linalg.norm(size))
         return min(max(_PARTED / float(moved.max()), _LEAST * whole, least), _MOST * whole)
 
-    def _to_rest(self, log_norm: ndarray, stop: Stop, early: float, large: ndarray) -> Solution:
-        """The flow of the large blocks until Newton's method finds the rest point.
+    def _to_rest(
+        self, log_norm: ndarray, stop: Stop, early: float, large: ndarray
+    ) -> tuple[Solution, bool]:
+        """The flow of the large blocks until Newton's method finds the rest point, if it does.
 
         To go on would be to let rounding grow along falling directions.
         """
         near = self._follow(log_norm, replace(stop, grad_norm=early), self.rtol, 400)
-        if near.stop_reason == "grad_norm":
-            end_norm, end_unit = self.blocks.split(near.final.state(0))
-            alive = large & np.isfinite(end_norm)
-            try:
-                _, log_norm_at, unit = refine_blocks(self.blocks, end_norm, end_unit, alive)
-            except PolarflowError:
-                pass
-            else:
-                went = self.blocks.pack(log_norm_at, unit, alive)
-                went = went - self.blocks.pack(end_norm, end_unit, alive)
-                if np.linalg.norm(went) < _CLOSE * np.exp(end_norm[alive].max()):
-                    return near
-        return self._follow(log_norm, stop, self.rtol, 400)
+        if near.stop_reason == "grad_norm" and self._at_rest(near, large):
+            return near, True
+        whole = self._follow(log_norm, stop, self.rtol, 400)
+        rests = whole.stop_reason == "grad_norm" or whole.status == "at_rest"
+        # Along a flat direction the gradient falls like a power of time.
+        slowly = float(whole.final.grad_norm[0]) <= early and whole.stop_reason == "log_time"
+        return whole, rests or slowly and self._at_rest(whole, large)
+
+    def _at_rest(self, solution: Solution, large: ndarray) -> bool:
+        """Whether Newton's method finds a rest point close to where large blocks ended."""
+        end_norm, end_unit = self.blocks.split(solution.final.state(0))
+        alive = large & np.isfinite(end_norm)
+        try:
+            _, log_norm, unit = refine_blocks(self.blocks, end_norm, end_unit, alive)
+        except PolarflowError:
+            return False
+        went = self.blocks.pack(log_norm, unit, alive) - self.blocks.pack(end_norm, end_unit, alive)
+        return bool(np.linalg.norm(went) < _CLOSE * np.exp(end_norm[alive].max()))
+
+    def _grown(self, log_norm: ndarray, large: ndarray, slow: ndarray) -> tuple[ndarray, float]:
+        """Slow blocks once they have grown, and a gradient well below theirs.
+
+        Before that the gradient is that of a rest point, and grows hardly faster than at one.
+        """
+        fastest = float(self.growth[slow].max())
+        time = (np.log(_GROWN) - float(log_norm[slow].max())) / fastest
+        stop = Stop(time=time)
+        end = self._follow(np.where(large, log_norm, -np.inf), stop, self.rtol, 2).final.state(0)
+        end_norm, end_unit = self.blocks.split(end)
+        self.unit = np.where(large[:, None], end_unit, self.unit)
+        force = _BEGUN * fastest * float(np.exp(end_norm[slow].max()))
+        return np.where(large, end_norm, log_norm), force
 
     def _start(self, leaving: ndarray) -> ndarray:
         """ln norms of leaving blocks as they begin to be felt."""
