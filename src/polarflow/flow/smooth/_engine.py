@@ -19,7 +19,7 @@ from ._field import Field
 from ._frame import Frame
 from ._radau import RadauSession
 from ._small_parts import DigitWindow, SmallParts
-from ._stepper import Session, Step, StepError
+from ._stepper import Session, Step, StepError, Torn
 from ._window import Sessions, SmoothState, SmoothWindow
 
 #: Steps of CVODE in a window: where it slides along kinks, they are many and short.
@@ -55,6 +55,8 @@ _SLOW = 1e-2
 #: Where in a step of high order it is seen where blocks have come together, if they have by so
 #: much more than needed at its end.
 _LOOKS, _SLACK, _HALVINGS = np.linspace(0.0, 1.0, 17)[1:], 30.0, 8
+#: So often may bundles be torn before a step is made.
+_TEARS = 8
 #: What remains of a finite time is lost in rounding below this share of it.
 _BLOW_UP = 4e-16
 
@@ -198,17 +200,22 @@ class SmoothEngine:
         if not self._moves(look):
             return SmoothWindow(state, ())
         start = self._ready(look)
-        session = start.session
-        assert session is not None
         self._check_blow_up(start)
-        try:
-            if isinstance(session, ExplicitSession):
-                self.steps = session.steps(start.log_time, end)
-            else:
-                self.steps = [session.step() for _ in range(self.steps_in_window)]
-        except StepError as error:
-            raise Halt("limit", f"The solver could not go on: {error}.") from None
-        self._watch(session)
+        for attempt in range(_TEARS + 1):
+            session = start.session
+            assert session is not None
+            try:
+                if isinstance(session, ExplicitSession):
+                    self.steps = session.steps(start.log_time, end)
+                else:
+                    self.steps = [session.step() for _ in range(self.steps_in_window)]
+                self._watch(session)
+                break
+            except StepError as error:
+                if isinstance(error, Torn) and attempt < _TEARS:
+                    start = self._ready(self.look(start))
+                    continue
+                raise Halt("limit", f"The solver could not go on: {error}.") from None
         self.steps = self._until_due(start.frame, self.steps)
         return SmoothWindow(start, self.steps)
 

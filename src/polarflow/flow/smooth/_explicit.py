@@ -18,7 +18,7 @@ from ...networks._evaluate import jax64
 from .._collocation import interpolation
 from ._compiled import compiled
 from ._field import Field
-from ._stepper import Step, StepError
+from ._stepper import Step, StepError, Torn
 
 #: Steps in one call, and trials.
 STEPS, _TRIALS = 16, 64
@@ -227,7 +227,12 @@ class ExplicitSession:
         found = {name: np.asarray(value) for name, value in found.items()}
         self.evaluations += int(found["evaluations"])
         count = int(found["n"])
+        if self.located:
+            self.crossed = found["side"] != self._state[3]
         if not count:
+            self._state = (*self._state[:3], found["side"], found["h"])
+            if self.crossed.any():
+                raise Torn("bends are crossed again and again")
             raise StepError("the step has become too small for the clock")
         steps = []
         for i in range(count):
@@ -240,8 +245,6 @@ class ExplicitSession:
         for rate in found["rate"][:count]:
             self._bound = self._bound + 1 if rate > _EDGE else 0
             self.stiff = self.stiff or self._bound >= _STIFF_STEPS
-        if self.located:
-            self.crossed = found["side"] != self._state[3]
         self._state = tuple(found[name] for name in ("y", "k", "known", "side", "h"))
         return steps
 

@@ -27,7 +27,7 @@ from numpy import ndarray
 from .._collocation import interpolation, radau
 from ._field import Field
 from ._linear import largest_rate, solve_stages
-from ._stepper import Step, StepError
+from ._stepper import Step, StepError, Torn
 
 STAGES = 6
 _NEWTON = 9
@@ -171,9 +171,11 @@ class RadauSession:
         z = np.vstack([self._z, z])
         sides = self._side.copy()
         cut = self._first_change(z)
-        if cut == 0.0:
-            return None
         self.crossed = self._side != sides
+        if cut == 0.0:
+            if self.field.torn(self._side, sides):
+                raise Torn("bends are crossed again and again")
+            return None
         nodes = np.vstack([np.concatenate([self.x, self.u]), y])
         self._last = (nodes, cut, length)
         if cut < 1.0:

@@ -28,6 +28,10 @@ class StepError(Exception):
     """The solver could not go on."""
 
 
+class Torn(StepError):
+    """Sides were wrong at the start, and with the right ones a bundle is torn there."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step: the clock from `start` to `end`, and a polynomial.
