@@ -42,8 +42,8 @@ _NONE = -1e300
 
 
 def bundled(group: Group) -> bool:
-    """Whether a group's blocks are followed in bundles."""
-    return group.quadratic and bool(group.bends) and group.rows <= _MOST
+    """Whether a group's blocks are followed in bundles: on a line nothing is left beside one."""
+    return group.quadratic and bool(group.bends) and 1 < group.size and group.rows <= _MOST
 
 
 @dataclass(frozen=True, eq=False)
