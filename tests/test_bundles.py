@@ -105,6 +105,39 @@ def test_what_is_put_aside_and_taken_back_leaves_units_as_they_are() -> None:
     np.testing.assert_allclose(rest.unit[0] @ x[:3].T, 0.0, atol=1e-14)
 
 
+def test_a_repeated_example_sees_nothing_of_a_rest_once_the_other_took_it_back() -> None:
+    rho, v, x = _units(8, 1, 4, 5)
+    x[3], alive, rest = x[1], np.ones(1, bool), Rest.none(1, 4, 5)
+    side = np.array([True, False, False, False])
+    rest.put_aside(np.array([0]), np.eye(1), (rho, v), alive, x, side)
+    rho[0] -= 40.0
+    before = np.exp(rest.log_norm[0]) * rest.unit[0] + np.exp(rho[0]) * v[0]
+    taken = np.array([[False, True, False, True]])
+    rest.take_back(taken, rho, v, alive, x)
+    assert np.isfinite(rest.log_number[0]).tolist() == [False, False, True, False]
+    found = np.exp(rest.log_norm[0]) * rest.unit[0] + np.exp(rho[0]) * v[0]
+    np.testing.assert_allclose(found, before, atol=1e-14)
+
+
+def test_units_on_a_line_follow_the_closed_form() -> None:
+    # Of the one positive unit h = (w x)^2 obeys h' = 4 x^2 (y - h) h. Units 1 and 3 see the other
+    # example: their ratio stays. It repels unit 2: the product of that with unit 1 stays.
+    x, y = np.array([1.5, -0.7]), np.array([0.8, -0.6])
+    start = gaussian(SquaredRelu(4), 1, log10_scale=-40.0, seed=0)
+    assert (start.direction[:, 0] > 0.0).tolist() == [True, False, False, False]
+    network = SquaredRelu(4, (1, -1, 1, -1))
+    problem = pf.problem(pf.Data(x[:, None], y), network, start, loss=pf.Square("sum"))
+    times = [10.0, 25.0, 26.0, 30.0]
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=40.0), rtol=1e-9, record_times=times)
+    rho, log_h = flow.recorded.log_norm, 2.0 * (start.log_norm[0] + np.log(x[0]))
+    speed = 4.0 * x[0] ** 2 * y[0] * np.array(times)
+    exact = log_h + speed - np.log1p(np.exp(log_h - np.log(y[0])) * np.expm1(speed))
+    np.testing.assert_allclose(2.0 * (rho[:, 0] + np.log(x[0])), exact, atol=1e-8)
+    np.testing.assert_allclose(rho[:, 1] - rho[:, 3], rho[0, 1] - rho[0, 3], atol=1e-8)
+    np.testing.assert_allclose(rho[:, 1] + rho[:, 2], rho[0, 1] + rho[0, 2], atol=1e-8)
+    assert rho[-1, 1] > rho[0, 1] + 10.0
+
+
 def _columns(seed: int, sizes: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
     v = np.random.default_rng(seed).standard_normal((len(sizes), p))
     return sizes.copy(), v / np.linalg.norm(v, axis=1, keepdims=True)

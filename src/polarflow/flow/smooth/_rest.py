@@ -169,10 +169,15 @@ class Rest:
             )
 
     def _weigh(self, j: int, x: ndarray) -> None:
-        """Find the parts of a unit's rest in the directions of the examples."""
-        seen = np.isfinite(self.log_number[j])
-        basis = _span(x[~seen])
+        """Find the parts of a unit's rest in the directions of the examples.
+
+        An example in the span of those to which it is orthogonal is one of them, whatever rounding
+        has left of its number.
+        """
+        basis = _span(x[~np.isfinite(self.log_number[j])])
         fresh = np.linalg.norm(x - (x @ basis.T) @ basis, axis=1)
+        self.log_number[j, fresh <= _INSIDE * np.linalg.norm(x, axis=1)] = -np.inf
+        seen = np.isfinite(self.log_number[j])
         log_fresh = np.log(np.where(seen, fresh, 1.0))
         self.log_part[j] = np.where(seen, self.log_number[j] - log_fresh, -np.inf)
 
