@@ -4,10 +4,11 @@ import mpmath
 import numpy as np
 import pytest
 from mpmath import mpf
+from scipy.integrate import solve_ivp
 
 import polarflow as pf
 from polarflow.losses import Square
-from polarflow.networks import Activation, Deep, block_state, sphere
+from polarflow.networks import Activation, Deep, block_state, gaussian, sphere
 
 LINEAR = Activation("linear")
 
@@ -223,3 +224,36 @@ def test_the_time_at_the_second_saddle_grows_as_theory_says():
     bend = np.asarray(jax.hessian(lambda v: jnp.mean(y * predict(v)))(aligned))
     exponent = 1.0 - (z @ bend @ z) / (4.0 * float(jnp.mean(y * predict(aligned))))
     assert slope[1] == pytest.approx(exponent / rates[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", [0, 9, 39])
+def test_a_slow_valley_that_is_left_slowly_is_followed_in_floats(seed: int) -> None:
+    # The force falls below e^-12 of what it could be, but what grows there grows as slowly.
+    rng, square = np.random.default_rng(seed), Activation("relu_power", power=2)
+    x, y = rng.standard_normal((6, 2)), np.abs(rng.standard_normal(6))
+    network = Deep((3, 3), (square, square), readout="ones")
+    start = gaussian(network, 2, scale=0.4, seed=seed)
+    times = [30.0, 100.0, 300.0]
+    flow = pf.gradient_flow(
+        pf.problem(pf.Data(x, y), network, start, loss=Square()),
+        stop=pf.Stop(time=times[-1]), rtol=1e-9, record_times=times, points=10,
+    )  # fmt: skip
+
+    def layers(w: np.ndarray) -> tuple[np.ndarray, ...]:
+        first, second = w[:6].reshape(3, 2), w[6:].reshape(3, 3)
+        z = np.maximum(x @ first.T, 0.0)
+        u = np.maximum(z**2 @ second.T, 0.0)
+        return second, z, u, y - np.sum(u**2, axis=1)
+
+    def velocity(_: float, w: np.ndarray) -> np.ndarray:
+        second, z, u, r = layers(w)
+        back = 2.0 * u * r[:, None] / 6.0
+        return np.concatenate(
+            [((2.0 * z * (back @ second)).T @ x).ravel(), (back.T @ z**2).ravel()]
+        )
+
+    w = np.exp(start.log_norm[0]) * start.direction[0]
+    exact = solve_ivp(velocity, (0, 300), w, "DOP853", times, rtol=3e-13, atol=1e-18).y.T
+    losses = [np.mean(layers(each)[3] ** 2) / 2.0 for each in exact]
+    assert flow.status == "ok" and not flow.notes
+    np.testing.assert_allclose(np.exp(flow.recorded.log_loss), losses, rtol=1e-7)

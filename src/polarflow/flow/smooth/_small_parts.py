@@ -111,15 +111,27 @@ class SmallParts:
                 raise Halt("unresolved", _unresolved(reason))
             return self._begin(look, tolerance)
         if self._dip < np.sqrt(self.engine.rtol) * spread and size > 2.0 * self._dip:
-            reason = self._reason_against()
-            if not reason:
-                return self._begin(look, self._dip)
-            self.notes.append(
-                "A saddle was left by parts of the weights that are known to a relative error of "
-                f"about {self.engine.rtol * spread / self._dip:.1g} only: {reason}."
-            )
+            # A part that grows at a rate has the force over that rate as its size.
+            error = self.engine.rtol * self._growth(look) / self._dip
+            if error > np.sqrt(self.engine.rtol):
+                reason = self._reason_against()
+                if not reason:
+                    return self._begin(look, self._dip)
+                self.notes.append(
+                    "A saddle was left by parts of the weights that are known to a relative error "
+                    f"of about {error:.1g} only: {reason}."
+                )
             self._dip = np.inf
         return None
+
+    def _growth(self, look: "Look") -> float:
+        """The largest rate at which a part grows; a bound of it for large networks."""
+        field = self.engine.field
+        if field.size > DENSE:
+            return field.spread
+        y = look.state.y[: field.size]
+        growth = np.linalg.eigvals(np.asarray(field.jacobian(y, field.alive, False)))
+        return float(growth.real.max())
 
     def _felt(self, look: "Look") -> bool:
         size = float(np.abs(look.prediction).max(initial=0.0))
@@ -161,7 +173,10 @@ class SmallParts:
     # -- with many digits ------------------------------------------------------------------
 
     def _begin(self, look: "Look", force: float) -> DigitWindow | None:
-        """Follow the flow again from its start to where the force is at most as large."""
+        """Follow the flow again from its start to where the force is at most as large.
+
+        Or to the last step before its loss is below that of the look: steps may pass the place.
+        """
         from ._digit_steps import DigitSession
         from ._digits import Digits, bits_for
 
@@ -177,14 +192,18 @@ class SmallParts:
         engine.restart()
         session = DigitSession(self.digits, y, self._share, engine.field.spread)
         slow = force * float(np.exp(look.log_residual - engine.field.log_unit))
+        level = self._log_loss(look)
+        there = engine.look(self.state(y, look.state.log_time, 0.0, session))
         try:
             for _ in range(_MOST):
-                step = session.step()
+                step, before = session.step(), there
                 self._tell(step)
-                if session.speed > slow:
-                    continue
                 there = engine.look(self.state(step.new, look.state.log_time, step.end, session))
-                if self._felt(there) and self._log_loss(there) <= self._log_loss(look) + 0.01:
+                at = self._log_loss(there)
+                if self._felt(there) and session.speed <= slow and at <= level + 0.01:
+                    break
+                if at < level:
+                    there = before
                     break
             else:
                 raise StepError("too many of them are needed with many digits")
