@@ -19,9 +19,9 @@ class Compiling:
 def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
     """The engine for a problem: the kink-exact one for two-layer (leaky) ReLU networks."""
     if not isinstance(problem.network, TwoLayer):
-        from ..flow.smooth import SmoothEngine
+        from ..flow.smooth import smooth_engine
 
-        return SmoothEngine(problem, rtol)
+        return smooth_engine(problem, rtol)
     from ..flow.kinks import KinkExactEngine
 
     return KinkExactEngine(problem, rtol, branching)

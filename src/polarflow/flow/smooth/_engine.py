@@ -173,7 +173,7 @@ class SmoothEngine:
         frame = state.frame
         forces = frame.forces(state.y, look.forces)
         force = network.join_forces(frame.parts(state.y), forces, dimension)
-        blocks, order = self.blocks(state), network.row_orders(dimension)
+        blocks, order = frame.state(state.given), network.row_orders(dimension)
         along = np.sum(force * blocks.direction, axis=1)
         distance = np.linalg.norm(force - along[:, None] * blocks.direction, axis=1)
         alive = np.isfinite(blocks.log_norm) & (np.linalg.norm(force, axis=1) > self._noise(look))

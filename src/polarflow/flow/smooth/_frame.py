@@ -58,8 +58,9 @@ class Frame:
                         share = rho + np.log(np.abs(turn[:, c]))
                     total = (np.sign(turn[:, c]) * np.exp(share - share.max())) @ v
                     size = float(np.linalg.norm(total))
-                    out[slot.log_norm][c] = share.max() + np.log(size)
-                    unit[c] = total / size
+                    if size > 0.0:
+                        out[slot.log_norm][c] = share.max() + np.log(size)
+                        unit[c] = total / size
         return new
 
     @classmethod

@@ -68,8 +68,8 @@ class Mixture:
                 frail[self.lead == first] = True
         # The numbers of a tight bundle are its first column's.
         share = np.where(follows, np.abs(self.mix[np.arange(m), self.lead]), 1.0)
-        with np.errstate(divide="ignore"):
-            rest = replace(self.rest, log_number=self.rest.log_number - np.log(share)[:, None])
+        log_share = np.log(np.maximum(share, _FELT))[:, None]
+        rest = replace(self.rest, log_number=self.rest.log_number - log_share)
         span = np.tile(np.eye(group.size), (m, 1, 1))
         for first in np.unique(self.lead):
             rows = self.lead == first

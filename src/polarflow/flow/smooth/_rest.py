@@ -81,7 +81,7 @@ class Rest:
         """On the span in which units move of all of which something is put aside, `(p, p)`."""
         if not self.some[rows].all():
             return np.eye(x.shape[1])
-        basis = _span(x[(~np.isfinite(self.log_number[rows])).any(axis=0)])
+        basis = span_of(x[(~np.isfinite(self.log_number[rows])).any(axis=0)])
         found: ndarray = basis.T @ basis
         return found
 
@@ -108,7 +108,7 @@ class Rest:
             seen = np.isfinite(self.log_number[j])
             if not seen[k]:
                 continue
-            basis = _span(x[~seen])
+            basis = span_of(x[~seen])
             if before[j] > self.log_norm[j] + np.log(_LARGE) or len(basis) + 1 == x.shape[1]:
                 rho[j], v[j] = _added(rho[j], v[j], self.log_norm[j], self.unit[j])
                 self.log_norm[j], self.unit[j] = -np.inf, 0.0
@@ -139,7 +139,7 @@ class Rest:
 
         `rows` are those of the bundle, `mix` its mixture, `alive` tells which columns aren't zero.
         """
-        basis, (rho, v) = _span(x[side]), part
+        basis, (rho, v) = span_of(x[side]), part
         for c, column in enumerate(rows.tolist()):
             if not alive[column]:
                 continue
@@ -174,7 +174,7 @@ class Rest:
         An example in the span of those to which it is orthogonal is one of them, whatever rounding
         has left of its number.
         """
-        basis = _span(x[~np.isfinite(self.log_number[j])])
+        basis = span_of(x[~np.isfinite(self.log_number[j])])
         fresh = np.linalg.norm(x - (x @ basis.T) @ basis, axis=1)
         self.log_number[j, fresh <= _INSIDE * np.linalg.norm(x, axis=1)] = -np.inf
         seen = np.isfinite(self.log_number[j])
@@ -195,10 +195,10 @@ def _added(log_a: float, a: ndarray, log_b: float, b: ndarray) -> tuple[float, n
 
 def seen_part(v: ndarray, x: ndarray) -> float:
     """The size of the part of a vector in the span of examples `(k, d)`."""
-    return float(np.linalg.norm(_span(x) @ v))
+    return float(np.linalg.norm(span_of(x) @ v))
 
 
-def _span(rows: ndarray) -> ndarray:
+def span_of(rows: ndarray) -> ndarray:
     """An orthonormal basis of the span of vectors, as rows."""
     if not len(rows):
         return np.zeros((0, rows.shape[1]))
