@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import polarflow as pf
 from polarflow.networks import from_equinox, from_flax, from_function, from_torch
@@ -184,3 +185,62 @@ def test_torch_modules():
         from_torch(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), X)
     with pytest.raises(pf.PolarflowError, match=r"operation \w+ is not known"):
         from_torch(nn.Sequential(nn.Linear(3, 4), nn.Softshrink()), X)
+
+
+def test_a_model_and_inputs_that_do_not_fit_are_refused_in_a_sentence():
+    model = eqx.nn.Linear(4, 1, key=jax.random.PRNGKey(0))
+    with pytest.raises(pf.PolarflowError, match=r"does not take inputs of shape \(5, 3\)"):
+        from_equinox(model, X)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("flax") is None, reason="flax is an extra")
+def test_flax_modules_that_need_more_are_refused_in_a_sentence():
+    from flax import linen, nnx
+
+    with pytest.raises(pf.PolarflowError, match="what its init returned"):
+        from_flax(linen.Dense(1), X)
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.last = nnx.Linear(3, 1, use_bias=False, rngs=rngs)
+
+        def __call__(self, x):
+            return self.last(self.drop(x))
+
+    module = Net(nnx.Rngs(0))
+    with pytest.raises(pf.PolarflowError, match="drop is a Dropout in training"):
+        from_flax(module, X)
+    module.eval()
+    assert from_flax(module, X)[0].homogeneity.order == 1
+
+
+def test_a_normalisation_that_has_no_value_at_some_weights_is_followed_where_it_has():
+    def function(w, x):
+        h = jnp.maximum(x @ w["u"].T, 0.0) ** 2
+        return h / jnp.linalg.norm(h, axis=1, keepdims=True) @ w["a"]
+
+    start = {"u": np.array([[1.0, 0.2, 0.1], [0.3, 1.0, -0.2]]), "a": np.array([0.7, -0.4])}
+    x, y = np.abs(X), np.array([0.5, -0.2, 0.3, 0.1, 0.4])
+    network, state = from_function(function, start, x)
+    assert network.homogeneity.order == 1
+    problem = pf.problem(pf.Data(x, y), network, state, loss=pf.Square())
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=1.0), rtol=1e-9, points=5)
+
+    def loss(w):
+        return jnp.mean((function(w, jnp.asarray(x)) - y) ** 2) / 2.0
+
+    slope = jax.jit(jax.grad(lambda w: loss({"u": w[:6].reshape(2, 3), "a": w[6:]})))
+    first = np.concatenate([start["u"].ravel(), start["a"]])
+    path = solve_ivp(
+        lambda _, w: -np.asarray(slope(w)), (0, 1), first, "DOP853", rtol=1e-12, atol=1e-13
+    )
+    end = path.y[:, -1]
+    expected = float(loss({"u": end[:6].reshape(2, 3), "a": end[6:]}))
+    assert flow.status == "ok"
+    assert np.exp(flow.final.log_loss[0]) == pytest.approx(expected, rel=1e-8)
+    # Where every unit is off for an example there is no value.
+    _, state = from_function(function, {**start, "u": -start["u"] - 1.0}, x)
+    problem = pf.problem(pf.Data(x, y), network, state, loss=pf.Square())
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=1.0))
+    assert flow.status == "not_finite" and "not a number" in flow.message

@@ -185,7 +185,8 @@ class _Run:
         """Follow the flow from its start to a stop."""
         record, first = self.record, self.record.snapshots[0]
         if not first.finite:
-            return self.halt("not_finite", "The loss at the start is too large for a float.")
+            reason = "The loss at the start is too large for a float, or not a number."
+            return self.halt("not_finite", reason)
         self.keep_requests(first)
         if self.below_loss(first) <= 0.0:
             record.stop_reason = self.lowest_name

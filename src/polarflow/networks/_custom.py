@@ -101,7 +101,12 @@ def from_function(
     if not named:
         raise PolarflowError("from_function: there are no weights.")
     jax64()
-    shape: tuple[int, ...] = np.shape(function(named, x))
+    try:
+        shape: tuple[int, ...] = np.shape(function(named, x))
+    except (TypeError, ValueError) as error:
+        raise PolarflowError(
+            f"the model does not take inputs of shape {x.shape}: {error}"
+        ) from error
     if len(shape) not in (1, 2) or shape[0] != len(x):
         raise PolarflowError(
             f"from_function: the outputs have shape {shape}; expected is ({len(x)},) or "
@@ -159,9 +164,15 @@ def from_flax(
     **Raises:** `PolarflowError` for a module that updates its state when it is called, as a
     BatchNorm in training does.
     """
+    from flax import linen, nnx
+
     if variables is not None:
         return _from_linen(module, x, variables)
-    from flax import nnx
+    if isinstance(module, linen.Module):
+        raise PolarflowError(
+            "from_flax: a linen module has no weights of its own; give what its init returned: "
+            "from_flax(module, x, variables)."
+        )
 
     jax = jax64()
     for each in nnx.iter_graph(module):
@@ -171,6 +182,12 @@ def from_flax(
             raise PolarflowError(
                 f"from_flax: {name} is a BatchNorm in training, which updates its statistics; "
                 "call module.eval() first, and they are constants."
+            )
+        if isinstance(part, nnx.Dropout) and not part.deterministic:
+            name = ".".join(map(str, path)) or type(part).__name__
+            raise PolarflowError(
+                f"from_flax: {name} is a Dropout in training, whose output is drawn anew at each "
+                "call; call module.eval() first, and it does nothing."
             )
     graph, weights, rest = nnx.split(module, nnx.Param, ...)
     paths, tree = jax.tree_util.tree_flatten_with_path(weights)

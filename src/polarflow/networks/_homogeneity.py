@@ -18,6 +18,9 @@ from ._evaluate import jax64
 #: The degree of a value that is zero whatever the weights: it fits any degree.
 _ZERO = "zero"
 
+#: How often weights are drawn until outputs are numbers, and not all zero.
+_DRAWS = 30
+
 _SAME = {
     "neg", "abs", "reshape", "transpose", "broadcast_in_dim", "slice", "squeeze", "reduce_sum",
     "reduce_max", "reduce_min", "convert_element_type", "copy", "rev", "cumsum", "expand_dims",
@@ -90,7 +93,11 @@ def check_homogeneity(
     fitted, defect, parts = _numbers(apply, weights, x, seed)
     if reason:
         return Homogeneity(None, reason, defect, kinks)
-    if defect > 1e-8 or fitted is None:
+    if fitted is None:
+        return Homogeneity(
+            None, "at random weights its outputs are all zero, or not all numbers.", defect, kinks
+        )
+    if not defect <= 1e-8:
         named = f" Not proportional to the output: {', '.join(parts)}." if parts else ""
         return Homogeneity(
             None, f"H(x; c w) and c^L H(x; w) differ by {defect:.2g}.{named}", defect, kinks
@@ -111,12 +118,14 @@ def _numbers(
     """The order fitted, the defect, and the weights whose Euler part is not proportional to H."""
     jax = jax64()
     rng = np.random.default_rng(seed)
-    w = {k: jax.numpy.asarray(rng.standard_normal(np.shape(v))) for k, v in weights.items()}
-    h, pull = jax.vjp(lambda at: apply(at, x), w)
-    h = np.asarray(h, dtype=float)
-    _, euler = jax.jvp(lambda at: apply(at, x), (w,), (w,))
-    size = float(np.max(np.abs(h), initial=0.0))
-    if not size > 0.0:
+    for _ in range(_DRAWS):
+        w = {k: jax.numpy.asarray(rng.standard_normal(np.shape(v))) for k, v in weights.items()}
+        h, euler = jax.jvp(lambda at: apply(at, x), (w,), (w,))
+        h, size = np.asarray(h, dtype=float), float(np.max(np.abs(h), initial=0.0))
+        # Units may be off for all examples, and a normalisation has no value then.
+        if np.isfinite(euler).all() and 0.0 < size < np.inf:
+            break
+    else:
         return None, 0.0, []
     order = float(np.sum(np.asarray(euler) * h) / np.sum(h * h))
     defect = 0.0

@@ -194,6 +194,8 @@ class SmoothEngine:
                 return window
             state = SmoothState(state.log_time, state.y, False, state.frame)
         look = self.look(state)
+        if np.isnan(look.log_force).any():
+            raise Halt("not_finite", "The gradient of the network is not a number here.")
         window = self.small.take_over(look)
         if window is not None:
             return window

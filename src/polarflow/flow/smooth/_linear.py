@@ -24,7 +24,9 @@ def solve_stages(length: float, jacobian: ndarray, right: ndarray) -> ndarray | 
     stages, size = right.shape
     matrix = length * radau(stages).matrix
     if size > DIRECT:
-        found = _iterate(length, jacobian, right)
+        # Of an attempt that goes astray the numbers may be too large; it is given up then.
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _iterate(length, jacobian, right)
         if found is not None:
             return found
     count = stages * size

@@ -56,7 +56,10 @@ def spread(groups: Sequence[Group], x: ndarray) -> float:
         for _ in range(30):
             _, slope = (np.asarray(a) for a in both(v, constants, x))
             norm = np.linalg.norm(slope, axis=1, keepdims=True)
-            v = np.where(norm > 0.0, slope / np.where(norm > 0.0, norm, 1.0), v)
+            # Where a network has no value, as a normalisation of zero, nothing is climbed.
+            climbs = (norm > 0.0) & np.isfinite(norm)
+            v = np.where(climbs, np.where(climbs, slope, 0.0) / np.where(climbs, norm, 1.0), v)
         value = np.asarray(both(v, constants, x)[0])
+        value = value[np.isfinite(value)] if np.isfinite(value).any() else np.ones(1)
         best = max(best, (group.order or 1.0) * float(np.sqrt(value.max())))
     return best
