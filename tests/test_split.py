@@ -115,3 +115,12 @@ def test_where_parts_are_too_many_a_note_says_what_is_not_known() -> None:
         _problem(7, (2, 1), 4, 6, 60, 5.0), stop=pf.Stop(time=0.1), rtol=1e-6, points=5
     )
     assert any("orthogonal to each other" in note for note in flow.notes)
+
+
+def test_a_unit_that_is_orthogonal_to_a_set_to_rounding_never_leaves_along_it() -> None:
+    frame = np.linalg.qr(np.random.default_rng(6).standard_normal((3, 3)))[0]
+    start = pf.block_state(np.array([-3.0]), frame[:1])
+    assert np.abs(frame[:1] @ frame[1:].T).max() < 1e-15
+    problem = pf.problem(pf.Data(frame, np.ones(3)), SquaredRelu(1), start, loss=pf.Square())
+    flow = pf.gradient_flow(problem, stop=pf.Stop(time=1e3), rtol=1e-8, points=10)
+    assert np.exp(flow.final.log_loss[0]) == pytest.approx(1.0 / 3.0, abs=1e-12)

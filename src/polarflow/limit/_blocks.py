@@ -75,14 +75,15 @@ def follow(problem: Problem, stop: Stop, rtol: float, points: int = 2) -> Soluti
     """Follow a flow of which few states on the way are of interest.
 
     Where neurons meet a kink over and over, a looser tolerance is tried: what comes of the flow,
-    rest points and KKT points, is found to rounding afterwards.
+    rest points and KKT points, is found to rounding afterwards. Parts of units below rounding are
+    the path's own matter.
 
     **Raises:** `PolarflowError` if it could not go on.
     """
-    solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points)
+    solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points, parts=False)
     while solution.status == "limit" and rtol < _LOOSEST:
         rtol *= 10.0
-        solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points)
+        solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points, parts=False)
     if solution.status == "interrupted":
         raise KeyboardInterrupt
     if solution.status not in ("ok", "at_rest"):

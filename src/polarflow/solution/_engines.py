@@ -16,12 +16,12 @@ class Compiling:
     seconds: float = 0.0
 
 
-def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
+def engine_for(problem: Problem, rtol: float, branching: str, parts: bool = True) -> Engine[Any]:
     """The engine for a problem: the kink-exact one for two-layer (leaky) ReLU networks."""
     if not isinstance(problem.network, TwoLayer):
-        from ..flow.smooth import smooth_engine
+        from ..flow.smooth import SmoothEngine, smooth_engine
 
-        return smooth_engine(problem, rtol)
+        return smooth_engine(problem, rtol) if parts else SmoothEngine(problem, rtol)
     from ..flow.kinks import KinkExactEngine
 
     return KinkExactEngine(problem, rtol, branching)

@@ -34,6 +34,7 @@ def gradient_flow(
     inputs: Float[ndarray, "q d"] | None = None,
     progress: Callable[[Progress], None] | None = None,
     check: bool | None = None,
+    parts: bool = True,
 ) -> Solution:
     """Follow the gradient flow of a problem until a stop is reached.
 
@@ -52,6 +53,8 @@ def gradient_flow(
     - `check`: whether the flow is followed a second time, at half the tolerance, and the
       solution's `error_estimate` made from the difference; unless given, where the network has
       kinks that its engine doesn't locate. It takes at most four times the first's evaluations.
+    - `parts`: whether the parts of squared-ReLU units in the spans of orthogonal sets of examples
+      are followed by themselves, so that they keep all digits however small they are.
 
     **Returns:** a `Solution`; a flow that can't go on is told by its status.
 
@@ -74,7 +77,7 @@ def gradient_flow(
             f"record.inputs has shape {query.shape}; each input needs {dimension} numbers, bias "
             "included."
         )
-    engine = engine_for(problem, rtol, branching)
+    engine = engine_for(problem, rtol, branching, parts)
     begin = perf_counter()
     try:
         with compiling(engine) as compiled:
@@ -88,7 +91,7 @@ def gradient_flow(
     if check is None:
         check = not locates_kinks(problem)
     if check and record.status != "interrupted":
-        finer = engine_for(problem, max(SHARE * rtol, _FINEST), branching)
+        finer = engine_for(problem, max(SHARE * rtol, _FINEST), branching, parts)
         try:
             with compiling(finer):
                 estimate = error_estimate(record, finer, requests, progress)

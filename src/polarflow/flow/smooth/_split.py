@@ -120,6 +120,8 @@ class Parts:
         rest = state.direction.copy()
         for c, basis in enumerate(self.bases):
             own = state.direction @ basis.T
+            # What is zero to rounding is zero: nothing may grow out of it.
+            own[np.linalg.norm(own, axis=1) < _ORTHOGONAL] = 0.0
             inside[:, c, start : start + len(basis)] = own
             rest -= own @ basis
             start += len(basis)
