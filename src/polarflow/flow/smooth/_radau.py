@@ -229,8 +229,9 @@ class RadauSession:
             motion, share, z, derivative = (np.asarray(a) for a in found)
             gap = share - u
             by_p, pull = derivative[:, :size, size:], derivative[:, size:, :size]
-            total = derivative[:, :size, :size] + by_p @ pull
-            right = self.x - x + matrix @ (motion + np.einsum("ink,ik->in", by_p, gap))
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = derivative[:, :size, :size] + by_p @ pull
+                right = self.x - x + matrix @ (motion + np.einsum("ink,ik->in", by_p, gap))
             if not (np.isfinite(right).all() and np.isfinite(total).all()):
                 return None
             change = solve_stages(length, total, right)
