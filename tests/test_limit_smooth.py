@@ -228,6 +228,35 @@ def test_a_rest_point_approached_like_a_power_of_time_is_on_the_path() -> None:
     assert all(s.rest.grad_norm < 1e-9 for s in path.saddles)
 
 
+def test_units_of_one_direction_keep_it_however_small_some_of_them_are() -> None:
+    # By factors of e^72 and e^178 beside the largest: rounding of Newton's steps, which is of the
+    # size of that, would turn them to anywhere, and let them leave what the flow stays at.
+    problem = twelve_units(82)
+    path = saddle_path(problem)
+    state = BlockState(problem.initial.log_norm - 7000.0, problem.initial.direction)
+    stop = pf.Stop(time=20.0 * 7000.0)
+    flow = pf.gradient_flow(replace(problem, initial=state), stop=stop, rtol=1e-8, points=50)
+    assert path.complete
+    np.testing.assert_allclose(path.end.loss, 3.47262963e-6, rtol=1e-7)
+    np.testing.assert_allclose(float(flow.final.loss[0]), path.end.loss, rtol=1e-6)
+
+
+def test_units_rest_on_the_side_of_a_bend_from_which_they_came() -> None:
+    # They come to a hyperplane from its active side, along what moves them all, and differ by
+    # powers of delta that are far smaller.
+    rng = np.random.default_rng([61, 6, 3, 12, 3])
+    y = rng.standard_normal(6)
+    data = Data(rng.standard_normal((6, 3)), y)
+    network = SquaredRelu(12, tuple(float(s) for s in rng.choice([-1, 1], 12)))
+    problem = start(data, network, seed=3)
+    path = saddle_path(problem)
+    state = BlockState(problem.initial.log_norm - 7000.0, problem.initial.direction)
+    stop = pf.Stop(time=6.0 * 7000.0)
+    flow = pf.gradient_flow(replace(problem, initial=state), stop=stop, rtol=1e-8, points=50)
+    assert path.complete
+    np.testing.assert_allclose(float(flow.final.loss[0]), path.end.loss, rtol=1e-9)
+
+
 def test_units_at_one_kkt_point_may_differ_in_size_beyond_floats_squares() -> None:
     # By factors of e^36 to e^370: squares of such columns are no floats.
     path = saddle_path(twelve_units(82))

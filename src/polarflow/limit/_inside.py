@@ -50,7 +50,10 @@ class Inside:
         """The modes of the active weights; the rest point with the Hessian of their sides."""
         point = np.zeros_like(unit)
         point[active] = np.exp(log_norm[active])[:, None] * unit[active]
-        near = aside(point, self.active)
+        come = None if self.arrival is None else (self.arrival - point).ravel()
+        # What they came along is larger than all that is left.
+        ahead = [] if come is None else [Remnant(0.0, come)]
+        near = aside(point, [*ahead, *self.active])
         size = lengths(near)
         with np.errstate(divide="ignore"):
             near_norm = np.where(active, np.log(size), -np.inf)
@@ -61,9 +64,8 @@ class Inside:
         flat = [Remnant(r.exponent, r.vector[places]) for r in self.active]
         found = modes(-hessian, flat)
         self._active_still = _STILL * max((abs(m.rate) for m in found), default=0.0)
-        if self.arrival is not None:
-            come = (self.arrival - point).ravel()[places]
-            found = [self._approached(mode, hessian, come) for mode in found]
+        if come is not None:
+            found = [self._approached(mode, hessian, come[places]) for mode in found]
         self.arrival = None
         self._active_modes = [
             Mode(m.rate, tuple(self._spread(r, places) for r in m.remnants)) for m in found

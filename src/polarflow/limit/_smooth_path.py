@@ -31,7 +31,7 @@ from ._neighbourhood import is_manifold
 from ._rest import RestPoint
 from ._saddle import LimitSaddle, SaddlePath, Tie, by_direction, exp
 from ._separable import Blocks
-from ._smooth_rest import refine_blocks
+from ._smooth_rest import directions, refine_blocks, unfelt
 from ._sphere_flow import Limits, SphereFlow
 
 #: ln of |w|^L of the blocks that leave, where the flow between two rest points is started.
@@ -111,6 +111,7 @@ class SmoothWalk:
             rest, self.log_norm, self.unit = refine_blocks(
                 self.blocks, self.log_norm, self.unit, self.active
             )
+            self._decayed(self.active & ~np.isfinite(self.log_norm))
             leaving = self._stay(rest)
             if self._left_inside(self.rest):
                 break
@@ -474,13 +475,21 @@ class SmoothWalk:
         h = self.blocks.predict(np.where(large, self.log_norm, -np.inf), self.unit)
         residual = problem.loss.residual(h, problem.data.y)
         value, _ = self.blocks.ncf(self.unit, residual)
+        one, log_share = directions(self.blocks, np.where(large, self.log_norm, -np.inf), self.unit)
+        norm = self.log_norm - log_share
         with np.errstate(under="ignore"):
-            share = np.where(large, np.exp(order * self.log_norm), 0.0)
+            share = np.where(large, np.exp(order * norm), 0.0)
+        little = share <= _SHARE * share[one == np.arange(len(one))].sum()
         still = 1e-9 * self.rate * float(np.linalg.norm(residual))
-        decays = large & (share <= _SHARE * share.sum()) & (order * value < -still)
-        self.active = large & ~decays
-        self.scale[decays], self.debt[decays] = self.blocks.level[decays], 0.0
-        self.offset[decays] = 0.0
+        self.active = large.copy()
+        felt = ~unfelt(self.blocks, np.where(large, norm, -np.inf))
+        self._decayed(large & little & felt & (order * value < -still))
+
+    def _decayed(self, chosen: ndarray) -> None:
+        """Blocks that are not active at the next rest point, though they have been large."""
+        self.active &= ~chosen
+        self.scale[chosen], self.debt[chosen] = self.blocks.level[chosen], 0.0
+        self.offset[chosen] = 0.0
         self.log_norm[~self.active] = -np.inf
 
 

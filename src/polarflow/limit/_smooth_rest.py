@@ -4,6 +4,11 @@ At a rest point the gradient of the loss in the active weights vanishes. Its Hes
 $J^T \ell'' J - \oplus_j \nabla^2 N_r(w_j)$, J the Jacobian of the predictions: blocks meet only
 through them. Rescaling and rotating weights inside a block changes no prediction, so that the
 Hessian is singular in general, and Newton's steps of least norm are taken.
+
+Rounding of such a step is one of the largest weights, and would turn a small block to anywhere.
+Blocks of one direction, $w_j = c_j v$, are one block of the norm $(\sum_j c_j^L)^{1/L}$ to the
+network, and small blocks are unfelt by it: at rest under the residual that the others leave,
+$\nabla N_r(w) = A w = 0$ for L = 2, so that what is left of them is their part in A's kernel.
 """
 
 from dataclasses import replace
@@ -13,8 +18,10 @@ from numpy import ndarray
 
 from ..errors import PolarflowError
 from ..flow import Problem
+from ..flow._logs import log_sum
 from ..losses import Loss
 from ..networks import BlockState, TwoLayer
+from ._remnants import lengths
 from ._rest import RestPoint
 from ._rest import refine as refine_two_layer
 from ._separable import Blocks
@@ -26,6 +33,12 @@ RANK = 1e-9
 _REST = 1e-14
 #: It need not be smaller than that, if it gets no smaller.
 _ENOUGH = 1e-9
+#: Directions this close are one.
+_ONE = 1e-12
+#: Blocks below this share of the largest are unfelt by it.
+_UNFELT = 1e-6
+#: Less of a small block than this is not left where it rests.
+_LEFT = 0.5
 #: Eigenvalues of a Hessian taken beside the rest point below this share of the largest are zero.
 _BLURRED = 1e-7
 
@@ -39,7 +52,8 @@ def refine(
 
     - `problem`: data, network and loss; its initial state does not matter.
     - `state`: blocks near rest.
-    - `active`: a mask of the blocks that are not to be zero, shape `(m,)`.
+    - `active`: a mask of the blocks that are not to be zero, shape `(m,)`; small ones that decay
+      at the rest point of the others are so all the same.
     - `on_kink`: a (leaky) ReLU neuron with |w.x_k| at most this times |w||x_k| is put on the kink
       of example k.
 
@@ -61,10 +75,62 @@ def refine_blocks(
 
     **Raises:** `PolarflowError` if Newton's method does not converge.
     """
-    problem = blocks.problem
-    loss, y = problem.loss, problem.data.y
-    chosen = np.flatnonzero(active)
-    sizes = blocks.sizes(active)
+    loss, y = blocks.problem.loss, blocks.problem.data.y
+    log_norm = np.where(active, log_norm, -np.inf)
+    one, log_share = directions(blocks, log_norm, unit)
+    alone = np.where(one == np.arange(len(one)), log_norm - log_share, -np.inf)
+    small = np.isfinite(alone) & unfelt(blocks, alone)
+    norm, unit = _newton(blocks, np.where(small, -np.inf, alone), unit)
+    norm, unit = _small_at_rest(blocks, np.where(small, alone, norm), unit, small)
+    log_norm, unit = norm[one] + log_share, unit[one]
+    gradient, hessian, _ = _derivatives(
+        blocks, _weights(log_norm, unit, active), np.flatnonzero(active)
+    )
+    h = blocks.predict(log_norm, unit)
+    spectrum = np.linalg.eigvalsh(hessian) if len(hessian) else np.zeros(0)
+    top = np.abs(spectrum).max(initial=0.0)
+    state = blocks.join(log_norm, unit)
+    rest = RestPoint(
+        state=state,
+        active=np.isfinite(state.log_norm),
+        loss=float(loss.value(h, y)),
+        grad_norm=float(np.linalg.norm(gradient)),
+        prediction=h,
+        residual=loss.residual(h, y),
+        spectrum=spectrum,
+        kernel=int(np.sum(np.abs(spectrum) <= RANK * top)),
+    )
+    return rest, log_norm, unit
+
+
+def directions(blocks: Blocks, log_norm: ndarray, unit: ndarray) -> tuple[ndarray, ndarray]:
+    """The largest block of each one's direction, and ln of |w_j| over the norm of all of those.
+
+    **Arguments:** ln norms and directions of all blocks.
+    """
+    one, log_share, kinds = np.arange(blocks.count), np.zeros(blocks.count), blocks.kinds()
+    living = np.flatnonzero(np.isfinite(log_norm))
+    while len(living):
+        first = living[np.argmax(log_norm[living])]
+        near = np.abs(unit[living] - unit[first]).max(axis=1) <= _ONE
+        same = living[near & (kinds[living] == kinds[first])]
+        order = blocks.order[first]
+        one[same] = first
+        log_share[same] = log_norm[same] - log_sum(order * log_norm[same]) / order
+        living = np.setdiff1d(living, same)
+    return one, log_share
+
+
+def unfelt(blocks: Blocks, log_norm: ndarray) -> ndarray:
+    """Blocks of order 2 that are so small that the others rest without them."""
+    small = log_norm < log_norm.max(initial=-np.inf) + np.log(_UNFELT)
+    return np.asarray(small & (blocks.level == 0.0))
+
+
+def _newton(blocks: Blocks, log_norm: ndarray, unit: ndarray) -> tuple[ndarray, ndarray]:
+    """The rest point of the blocks that are not zero, by Newton's method."""
+    active = np.isfinite(log_norm)
+    chosen, sizes = np.flatnonzero(active), blocks.sizes(active)
     weights = _weights(log_norm, unit, active)
     best, least, scale = weights, np.inf, 1.0
     for _ in range(_STEPS):
@@ -84,27 +150,36 @@ def refine_blocks(
             weights[j, : len(part)] -= part
     if not least <= _ENOUGH * scale:
         raise PolarflowError("The rest point could not be refined: Newton's method did not end.")
-    weights = best
-    gradient, hessian, _ = _derivatives(blocks, weights, chosen)
-    norm = np.linalg.norm(weights, axis=1)
+    norm = lengths(best)
     with np.errstate(divide="ignore"):
         log_norm = np.where(active, np.log(norm), -np.inf)
-    unit = np.where((norm > 0.0)[:, None], weights / np.where(norm, norm, 1.0)[:, None], unit)
-    h = blocks.predict(log_norm, unit)
-    spectrum = np.linalg.eigvalsh(hessian) if len(chosen) else np.zeros(0)
-    top = np.abs(spectrum).max(initial=0.0)
-    state = blocks.join(log_norm, unit)
-    rest = RestPoint(
-        state=state,
-        active=np.isfinite(state.log_norm),
-        loss=float(loss.value(h, y)),
-        grad_norm=float(np.linalg.norm(gradient)),
-        prediction=h,
-        residual=loss.residual(h, y),
-        spectrum=spectrum,
-        kernel=int(np.sum(np.abs(spectrum) <= RANK * top)),
-    )
-    return rest, log_norm, unit
+    unit = np.where((norm > 0.0)[:, None], best / np.where(norm, norm, 1.0)[:, None], unit)
+    return log_norm, unit
+
+
+def _small_at_rest(
+    blocks: Blocks, log_norm: ndarray, unit: ndarray, small: ndarray
+) -> tuple[ndarray, ndarray]:
+    """Small blocks of order 2 where they rest under the residual that the others leave.
+
+    Those that decay there are zero at rest.
+    """
+    log_norm, unit = log_norm.copy(), unit.copy()
+    large = np.isfinite(log_norm) & ~small
+    loss, y = blocks.problem.loss, blocks.problem.data.y
+    residual = loss.residual(blocks.predict(np.where(large, log_norm, -np.inf), unit), y)
+    _, hessian, _ = _derivatives(blocks, _weights(log_norm, unit, large), np.flatnonzero(large))
+    still = RANK * float(np.linalg.norm(hessian, 2)) if len(hessian) else 0.0
+    for j in np.flatnonzero(small):
+        values, vectors = np.linalg.eigh(blocks.hessian(int(j), unit[j], residual))
+        kernel = vectors[:, np.abs(values) <= still]
+        left = kernel @ (kernel.T @ unit[j])
+        size = float(np.linalg.norm(left))
+        if size > _LEFT:
+            log_norm[j], unit[j] = log_norm[j] + np.log(size), left / size
+        elif float((vectors.T @ unit[j]) ** 2 @ values) < -still:
+            log_norm[j] = -np.inf
+    return log_norm, unit
 
 
 def with_hessian(rest: RestPoint, hessian: ndarray) -> RestPoint:
