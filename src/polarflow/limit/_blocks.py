@@ -1,6 +1,7 @@
 """What the path needs to know of 2-homogeneous blocks: growth, KKT points, and their flow."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from ..flow import problem as make_problem
 from ..losses import Square
 from ..ncf import kkt_distance, ncf
 from ..networks import BlockState, TwoLayer
-from ..solution import Solution, gradient_flow
+from ..solution import Solution, engine_above_rounding, followed
 
 #: ln of the size of blocks that must not be felt.
 _LOG_UNFELT = -1e3
@@ -75,15 +76,16 @@ def follow(problem: Problem, stop: Stop, rtol: float, points: int = 2) -> Soluti
     """Follow a flow of which few states on the way are of interest.
 
     Where neurons meet a kink over and over, a looser tolerance is tried: what comes of the flow,
-    rest points and KKT points, is found to rounding afterwards. Parts of units below rounding are
-    the path's own matter.
+    rest points and KKT points, is found to rounding afterwards. Parts of weights below rounding
+    are the path's own matter.
 
     **Raises:** `PolarflowError` if it could not go on.
     """
-    solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points, parts=False)
+    make = partial(engine_above_rounding, problem)
+    solution = followed(problem, make, stop=stop, rtol=rtol, points=points)
     while solution.status == "limit" and rtol < _LOOSEST:
         rtol *= 10.0
-        solution = gradient_flow(problem, stop=stop, rtol=rtol, points=points, parts=False)
+        solution = followed(problem, make, stop=stop, rtol=rtol, points=points)
     if solution.status == "interrupted":
         raise KeyboardInterrupt
     if solution.status not in ("ok", "at_rest"):

@@ -109,7 +109,9 @@ def carried(blocks: Blocks, remnants: list[Remnant], way: Way, active: ndarray) 
         for term in bundle.carry(terms):
             whole = np.zeros((blocks.count, blocks.size))
             whole[group] = np.outer(bundle.share * term.g, term.f)
-            found.append(Remnant(term.exponent, whole.ravel() / np.linalg.norm(whole)))
+            size = float(lengths(whole.ravel()))
+            if size > 0.0:
+                found.append(Remnant(term.exponent, whole.ravel() / size))
     for remnant, old in zip(rest, _merged(remnants), strict=True):
         if np.linalg.norm(remnant.vector) > _PART * np.linalg.norm(old.vector):
             found.append(remnant)

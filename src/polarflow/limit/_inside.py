@@ -16,12 +16,14 @@ _MOVED = 1e-6
 _STILL = 1e-6
 #: A part of the approach to a rest point below this share of it is error.
 _APPROACH = 1e-3
+#: Exponents this close are one.
+_EQUAL = 1e-9
+#: How many sets of sides of bends are tried for what is left of a block's distance.
+_CONES = 8
 #: How far a block is moved along a remnant that has become large.
 _TURN = 1e-3
 #: Exponents of e that are no longer told apart.
 _FAR = 300.0
-#: How far blocks are kept from bends on which they lie, and what that is for a unit vector.
-_OFF, _ON = 1e-8, 1e-9
 
 
 class Inside:
@@ -99,18 +101,33 @@ class Inside:
             return []
         moved = bool(np.linalg.norm(v - start) > _MOVED)
         before = self.small.get(j, [])
-        near = aside(v, [Remnant(0.0, entry - v)] if moved else before)
         growth = float(limits.growth[j])
         across = np.linalg.qr(np.column_stack([v[:size], np.eye(size)]))[0].T[1:]
         basis = np.zeros((size - 1, blocks.size))
         basis[:, :size] = across[: size - 1]
-        matrix = blocks.hessian(j, near, residual) - growth * np.eye(blocks.size)
-        found = modes(matrix, before, basis)
+        sides = [Remnant(0.0, entry - v)] if moved else before
+        for _ in range(_CONES):
+            matrix = blocks.hessian(j, aside(v, sides), residual) - growth * np.eye(blocks.size)
+            found = modes(matrix, before, basis)
+            top = max((mode.leading for mode in found), default=-np.inf)
+            largest = [mode for mode in found if mode.leading >= top - _EQUAL and mode.remnants]
+            if moved or not largest or largest[-1].rate <= self._still:
+                break
+            # What is largest turns, in a time of order one, to where it grows most: where that is
+            # on other sides of bends, it passes them before.
+            ahead = [Remnant(0.0, largest[-1].direction()), *before]
+            if (self._sides(j, aside(v, ahead)) == self._sides(j, aside(v, sides))).all():
+                break
+            sides = ahead
         if not moved:
             return found
         along = float(entry @ v)
         come = (entry - along * v) / (along if along > 0.1 else 1.0)
         return [self._arrived(mode, matrix, basis, come, limits.entry_time[j]) for mode in found]
+
+    def _sides(self, j: int, v: ndarray) -> ndarray:
+        """On which sides of its bends block j is at a vector."""
+        return np.asarray(self.blocks.bends(np.tile(v, (self.blocks.count, 1)))[j] > 0.0)
 
     def _arrived(
         self, mode: Mode, matrix: ndarray, basis: ndarray, come: ndarray, time: float
@@ -153,7 +170,11 @@ class Inside:
         short = time if clock == 0.0 else np.inf
         for j, found in self._small_modes.items():
             self.small[j] = [r for mode in found for r in mode.after(short, self._still)]
-        self.active = [r for m in self._active_modes for r in m.after(short, self._active_still)]
+        still = self._active_still
+        self._active_modes = [
+            Mode(m.rate, tuple(m.after(short, still))) for m in self._active_modes
+        ]
+        self.active = [r for m in self._active_modes for r in m.remnants]
 
     # -- between rest points ---------------------------------------------------------------
 
@@ -178,36 +199,6 @@ class Inside:
                 vector = np.zeros((self.blocks.count, self.blocks.size))
                 vector[j] = np.exp(offset[j] - top) * remnant.vector
                 self.active.append(Remnant(remnant.exponent, vector.ravel()))
-
-    def settled(self, unit: ndarray) -> ndarray:
-        """Directions moved off bends to the inactive side, where remnants are on that side.
-
-        A block on a bend would be active on one side and not on the other by rounding alone, and
-        what rounding leaves on the active side may grow.
-        """
-        own: dict[int, list[ndarray]] = {j: [] for j in range(len(unit))}
-        for j, remnants in self.small.items():
-            own[j] += [r.vector for r in sorted(remnants, key=lambda r: -r.exponent)]
-        for remnant in sorted(self.active, key=lambda r: -r.exponent):
-            rows = remnant.vector.reshape(unit.shape)
-            size = np.linalg.norm(rows, axis=1)
-            for i in np.flatnonzero(size > _STILL * size.max(initial=0.0)):
-                own[int(i)].append(rows[i])
-        moved = unit.copy()
-        z = self.blocks.bends(unit)
-        scale = np.abs(z).max(initial=0.0)
-        open_ = np.abs(z) <= _ON * scale
-        for k in range(max((len(found) for found in own.values()), default=0)):
-            step = np.zeros_like(unit)
-            for j, found in own.items():
-                if k < len(found) and np.linalg.norm(found[k]) > 0.0:
-                    step[j] = _OFF * found[k] / np.linalg.norm(found[k])
-            slope = (self.blocks.bends(unit + step) - self.blocks.bends(unit - step)) / _OFF
-            told = open_ & (np.abs(slope) > _STILL * scale)
-            inactive = told.any(axis=1) & (~told | (slope < 0.0)).all(axis=1)
-            moved[inactive] += step[inactive]
-            open_ &= ~told
-        return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True))
 
     def keep(self, active: ndarray, arrival: ndarray, way: Way, large: ndarray) -> None:
         """After the flow to a rest point: the active blocks' remnants, the weights near it."""

@@ -79,6 +79,11 @@ def lengths(rows: ndarray) -> ndarray:
     return np.asarray(top * np.linalg.norm(unit, axis=-1))
 
 
+def normed(rows: ndarray) -> ndarray:
+    """Rows of unit length."""
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+
 def modes(matrix: ndarray, remnants: list[Remnant], basis: ndarray | None = None) -> list[Mode]:
     """The eigenspaces of a symmetric matrix with the remnants' parts in them.
 

@@ -28,6 +28,7 @@ from ._blocks import follow
 from ._columns import Way
 from ._inside import Inside
 from ._neighbourhood import is_manifold
+from ._off_bends import OffBends
 from ._rest import RestPoint
 from ._saddle import LimitSaddle, SaddlePath, Tie, by_direction, exp
 from ._separable import Blocks
@@ -328,11 +329,13 @@ class SmoothWalk:
         """The flow to the next rest point; returns whether there is one."""
         blocks, level = self.blocks, self.blocks.level
         large = self.active | leaving
-        self.unit = self.inside.settled(self.unit)
         log_norm = self.log_norm.copy()
         scale = self.rate * float(np.linalg.norm(rest.residual))
         if leaving.any():
             log_norm[leaving] = self._start(leaving)
+        along = np.zeros_like(self.unit) if self.split is None else self.split[0]
+        off = OffBends(blocks, self.unit, along)
+        self.unit = off.unit
         size = float(np.max(np.where(large, (blocks.order - 1.0) * log_norm, -np.inf)))
         slow = leaving & (level == 0.0)
         forced = np.inf
@@ -375,6 +378,7 @@ class SmoothWalk:
             self.offset[turning] += turned_norm[turning] - _LOG_UNFELT
         near_norm, near_unit = blocks.split(alone.trajectory.state(near))
         self.log_norm[large], self.unit[large] = end_norm[large], end_unit[large]
+        self.unit, near_unit = off.back(self.unit), off.back(near_unit)
         self._sort_out(large)
         with np.errstate(under="ignore"):
             arrival = np.exp(near_norm)[:, None] * near_unit

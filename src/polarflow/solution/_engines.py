@@ -16,15 +16,27 @@ class Compiling:
     seconds: float = 0.0
 
 
-def engine_for(problem: Problem, rtol: float, branching: str, parts: bool = True) -> Engine[Any]:
+def engine_for(problem: Problem, rtol: float, branching: str) -> Engine[Any]:
     """The engine for a problem: the kink-exact one for two-layer (leaky) ReLU networks."""
     if not isinstance(problem.network, TwoLayer):
-        from ..flow.smooth import SmoothEngine, smooth_engine
+        from ..flow.smooth import smooth_engine
 
-        return smooth_engine(problem, rtol) if parts else SmoothEngine(problem, rtol)
+        return smooth_engine(problem, rtol)
     from ..flow.kinks import KinkExactEngine
 
     return KinkExactEngine(problem, rtol, branching)
+
+
+def engine_above_rounding(problem: Problem, rtol: float) -> Engine[Any]:
+    """The same without what follows, or reports, parts of weights below rounding.
+
+    The path in the limit knows these by itself, and needs no more between two rest points.
+    """
+    if isinstance(problem.network, TwoLayer):
+        return engine_for(problem, rtol, "off")
+    from ..flow.smooth import SmoothEngine
+
+    return SmoothEngine(problem, rtol, above_rounding=True)
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from ..errors import PolarflowError
-from ..flow import Halt, Moment, Problem, Progress, Stop, integrate
+from ..flow import Engine, Halt, Moment, Problem, Progress, Stop, integrate
 from ..margins import late_phase
 from ..saddles import visited_saddles
 from ._check import SHARE, error_estimate, locates_kinks
@@ -34,7 +36,6 @@ def gradient_flow(
     inputs: Float[ndarray, "q d"] | None = None,
     progress: Callable[[Progress], None] | None = None,
     check: bool | None = None,
-    parts: bool = True,
 ) -> Solution:
     """Follow the gradient flow of a problem until a stop is reached.
 
@@ -53,8 +54,6 @@ def gradient_flow(
     - `check`: whether the flow is followed a second time, at half the tolerance, and the
       solution's `error_estimate` made from the difference; unless given, where the network has
       kinks that its engine doesn't locate. It takes at most four times the first's evaluations.
-    - `parts`: whether the parts of squared-ReLU units in the spans of orthogonal sets of examples
-      are followed by themselves, so that they keep all digits however small they are.
 
     **Returns:** a `Solution`; a flow that can't go on is told by its status.
 
@@ -77,7 +76,37 @@ def gradient_flow(
             f"record.inputs has shape {query.shape}; each input needs {dimension} numbers, bias "
             "included."
         )
-    engine = engine_for(problem, rtol, branching, parts)
+    if check is None:
+        check = not locates_kinks(problem)
+    make = partial(engine_for, problem, branching=branching)
+    return followed(
+        problem,
+        make,
+        stop=stop,
+        rtol=rtol,
+        requests=requests,
+        points=points,
+        inputs=query,
+        progress=progress,
+        check=check,
+    )
+
+
+def followed(
+    problem: Problem,
+    make: Callable[[float], Engine[Any]],
+    *,
+    stop: Stop,
+    rtol: float,
+    points: int,
+    requests: tuple[Moment, ...] = (),
+    inputs: Float[ndarray, "q d"] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    check: bool = False,
+) -> Solution:
+    """The flow of a problem as an engine follows it that is made for a tolerance."""
+    query = np.zeros((0, problem.data.dimension)) if inputs is None else inputs
+    engine = make(rtol)
     begin = perf_counter()
     try:
         with compiling(engine) as compiled:
@@ -88,10 +117,8 @@ def gradient_flow(
         raise PolarflowError(halt.message) from None
     seconds = perf_counter() - begin - compiled.seconds
     notes, estimate = list(engine.counts().get("notes", ())), None
-    if check is None:
-        check = not locates_kinks(problem)
     if check and record.status != "interrupted":
-        finer = engine_for(problem, max(SHARE * rtol, _FINEST), branching, parts)
+        finer = make(max(SHARE * rtol, _FINEST))
         try:
             with compiling(finer):
                 estimate = error_estimate(record, finer, requests, progress)

@@ -61,6 +61,7 @@ class Bundles:
     - `weight`: what an error of each row counts, shape `(m,)`.
     - `frail`: whether steps end where the row's numbers change their sides, shape `(m,)`.
     - `log_number`, `sign`: logarithms of what rests add to the rows' numbers, `(m, n)`, and signs.
+    - `still`: the signs of numbers that rests alone tell, else 0, `(m, n)`.
     - `span`: projections to where rows move, beside which rounding would grow, `(m, p, p)`.
     """
 
@@ -73,6 +74,7 @@ class Bundles:
     frail: Any
     log_number: Any
     sign: Any
+    still: Any
     span: Any
 
     @classmethod
@@ -103,7 +105,9 @@ class Bundles:
         over = np.argsort(~under, axis=1, kind="stable")[:, :most]
         hidden = np.take_along_axis(under, over, axis=1).astype(float)
         log_number = np.maximum(rest.log_number, _NONE)
-        return cls(watch, lead, over, hidden, hold, weight, frail, log_number, rest.sign, span)
+        return cls(
+            watch, lead, over, hidden, hold, weight, frail, log_number, rest.sign, rest.still, span
+        )
 
     @property
     def numbers(self) -> tuple[Any, ...]:
@@ -115,16 +119,14 @@ class Bundles:
         return jnp.einsum("mpq,mq->mp", jnp.asarray(self.span), v)
 
     def seen(self, z: Any, rho: Any) -> Any:
-        """Of the blocks, the numbers that are z of the columns, shape `(m, n)`.
-
-        Where a rest is orthogonal to no example, in units of the larger of both.
-        """
+        """Of the blocks, the numbers that are z of the columns, or have their signs, `(m, n)`."""
         jnp = jax64().numpy
-        lead = jnp.asarray(self.lead)
-        share = jnp.minimum(rho[None, :] - rho[lead][:, None], 100.0)
+        top = rho[jnp.asarray(self.lead)][:, None]
+        share = jnp.minimum(rho[None, :] - top, 100.0)
         moving = (jnp.asarray(self.watch) * jnp.exp(share)) @ z
-        still = jax64().nn.sigmoid(jnp.asarray(self.log_number) - rho[lead][:, None])
-        return (1.0 - still) * moving + still * jnp.asarray(self.sign)
+        beside = jnp.exp(jnp.minimum(jnp.asarray(self.log_number) - top, 30.0))
+        still = jnp.asarray(self.still)
+        return jnp.where(still != 0.0, still, moving + jnp.asarray(self.sign) * beside)
 
     def held(self, v: Any, force: Any) -> Any:
         """Forces `(m, p)` on columns v that leave hidden ones orthogonal."""

@@ -18,6 +18,7 @@ from ._explicit import ExplicitSession
 from ._field import Field
 from ._frame import Frame
 from ._radau import RadauSession
+from ._sides import Sides
 from ._small_parts import DigitWindow, SmallParts
 from ._stepper import Session, Step, StepError, Torn
 from ._window import Sessions, SmoothState, SmoothWindow
@@ -82,10 +83,11 @@ class SmoothEngine:
 
     - `problem`: data, network, loss and start.
     - `rtol`: bounds the relative error of every block's norm and the error of its direction.
+    - `above_rounding`: whether nothing is to be said of numbers below rounding that decide.
     """
 
-    def __init__(self, problem: Problem, rtol: float) -> None:
-        self.problem, self.rtol = problem, rtol
+    def __init__(self, problem: Problem, rtol: float, above_rounding: bool = False) -> None:
+        self.problem, self.rtol, self.above_rounding = problem, rtol, above_rounding
         self.width = max(_SMOOTHING * rtol, _LEAST_SMOOTHING)
         self.field = Field(problem, self.width)
         #: Blocks as they stand at the start: all alone.
@@ -99,7 +101,7 @@ class SmoothEngine:
         self.steps: list[Step] = []
         self._ends: list[float] = []
         self._counted, self._products = 0.0, 0
-        self.small = SmallParts(self)
+        self.small, self.sides = SmallParts(self), Sides(rtol)
         self.notes: list[str] = []
         self.pulse: Callable[[float, float], None] | None = None
         self.balance = Balance(self.field, self.frame.parts(self.field.vector(problem.initial)))
@@ -136,6 +138,7 @@ class SmoothEngine:
     def restart(self) -> None:
         self._end_session()
         self.small.restart()
+        self.sides.restart()
 
     def _end_session(self) -> None:
         if self.session is not None:
@@ -144,7 +147,7 @@ class SmoothEngine:
         self.session, self.steps, self._ends = None, [], []
 
     def counts(self) -> dict[str, Any]:
-        notes = list(dict.fromkeys([*self.small.notes, *self.notes]))
+        notes = list(dict.fromkeys([*self.small.notes, *self.sides.notes, *self.notes]))
         if self.kinks:
             notes.append(
                 "Kinks are not located: those of activations and of max-pooling are rounded off "
@@ -186,7 +189,10 @@ class SmoothEngine:
         if state.session is self.session and self.session is not None:
             ahead = [step for step in self.steps if step.end > state.s + 1e-15 * abs(state.s)]
             if ahead:
-                return SmoothWindow(state, ahead)
+                if self._grazes(state.frame, state.y):
+                    self._counted += 1
+                    self.sides.see(self.look(state))
+                return self._window(state, ahead)
         self._counted += 1
         if state.exact is not None:
             window = self.small.advance(state)
@@ -199,7 +205,10 @@ class SmoothEngine:
         window = self.small.take_over(look)
         if window is not None:
             return window
+        if not self.above_rounding and self._bundling():
+            self.sides.see(look)
         if not self._moves(look):
+            self.sides.rest(look, end)
             return SmoothWindow(state, ())
         start = self._ready(look)
         self._check_blow_up(start)
@@ -219,7 +228,7 @@ class SmoothEngine:
                     continue
                 raise Halt("limit", f"The solver could not go on: {error}.") from None
         self.steps = self._until_due(start.frame, self.steps)
-        return SmoothWindow(start, self.steps)
+        return self._window(start, self.steps)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -254,7 +263,7 @@ class SmoothEngine:
             power = np.where(field.homogeneous, field.order - 1.0, 0.0)
             gradient = float(log_sum(2.0 * (power * look.log_norm + look.log_force))) / 2.0
             log_loss = float(problem.loss.log_value(h, problem.data.y))
-            escape = float(np.log(max(look.along.max(), 0.0)))
+            escape = float(np.log(max(look.along.max(), self.sides.rate, 0.0)))
         return Measure(
             prediction=h,
             residual=unit,
@@ -380,6 +389,20 @@ class SmoothEngine:
         y = state.y[: self.field.size]
         return state.frame.renewed(y, sides, crossed, look.residual, look.forces)
 
+    def _window(self, start: SmoothState, steps: list[Step]) -> SmoothWindow:
+        """A window of steps, up to the first after which numbers below rounding are looked at."""
+        for i, step in enumerate(steps[:-1]):
+            if self._grazes(start.frame, step.known(np.array([step.end]))[0]):
+                return SmoothWindow(start, steps[: i + 1])
+        return SmoothWindow(start, steps)
+
+    def _grazes(self, frame: Frame, y: ndarray) -> bool:
+        """Whether some unit of a bundle lies on a hyperplane to rounding."""
+        if self.above_rounding or not self._bundling():
+            return False
+        parts = zip(frame.field.parts(y[: self.field.size]), frame.mixtures, strict=True)
+        return any(self.sides.grazes(part[1], frame.field.x) for part, mix in parts if mix)
+
     def _crossed(
         self, state: SmoothState, session: Sessions | None
     ) -> tuple[ndarray | None, ndarray | None]:
@@ -401,7 +424,8 @@ class SmoothEngine:
 
             # What was so before the step didn't ask for another frame.
             old = due(step.start) if old is None else old
-            if not few and due(step.end, _SLACK) - old:
+            new = due(step.end, 1.0 if few else _SLACK) - old
+            if any(not few or reason[1] == "taken" for reason in new):
                 at = step.start + (step.end - step.start) * _LOOKS
                 first = next((k for k, s in enumerate(at) if due(s) - old), len(at) - 1)
                 low, high = at[first - 1] if first else step.start, at[first]

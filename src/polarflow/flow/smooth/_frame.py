@@ -10,7 +10,7 @@ from ...networks import BlockState
 from ...networks._blocks import Part
 from ._field import Field
 from ._mixture import Mixture, orthogonalise, tear
-from ._rest import seen_part
+from ._rest import Rest, seen_part, span_of
 
 #: Units nearer than this are bundled, if the logarithms of their norms differ by less than _SPAN.
 _CLOSE, _SPAN = 1e-3, 300.0
@@ -23,6 +23,8 @@ _TIGHT, _HIDDEN, _AGAIN = 0.1, 0.1, 10.0
 _APART, _QUICK = 0.3, 0.01
 #: Columns are made orthogonal anew at these cosines: of comparable columns, of hidden ones.
 _PARALLEL, _LEANING = 0.99, 0.3
+#: How often columns are turned for rests that go to them.
+_TURNS = 3
 
 
 class Frame:
@@ -37,7 +39,8 @@ class Frame:
 
     def __init__(self, field: Field, mixtures: Sequence[Mixture | None], rtol: float) -> None:
         self.field, self.mixtures, self.rtol = field, tuple(mixtures), rtol
-        self._spread = max(field.spread, 1e-300)
+        self.spread = max(field.spread, 1e-300)
+        self._spans: dict[bytes, ndarray] = {}
 
     def turned(self, y: ndarray, before: "Frame") -> ndarray:
         """Vectors `(k, N)` of a frame before as those of this one, but for what is far smaller."""
@@ -93,6 +96,26 @@ class Frame:
             for part, mixture, force in zip(self.field.parts(y), self.mixtures, forces, strict=True)
         ]
 
+    def numbers(
+        self, y: ndarray, residual: ndarray, forces: Sequence[ndarray]
+    ) -> list[tuple[Any, ...]]:
+        """The first block of each group that comes in bundles, with its `Mixture.numbers`."""
+        return [
+            (
+                slot.rows.start,
+                *mixture.numbers(part, group, self.field.x, residual, force, self.spread),
+            )
+            for part, group, slot, mixture, force in zip(
+                self.field.parts(y),
+                self.field.groups,
+                self.field.slots,
+                self.mixtures,
+                forces,
+                strict=True,
+            )
+            if mixture is not None
+        ]
+
     # -- renewal ---------------------------------------------------------------------------
 
     def due(self, y: ndarray, slack: float = 1.0) -> set[tuple[Any, ...]]:
@@ -108,15 +131,16 @@ class Frame:
             part = self.field.parts(y)[index]
             side = mixture.sides(part, self.field.x)
             under, tight = self._order(mixture, part, slack)
-            taken = mixture.rest.taken(mixture.moving(part)[0], side)
-            leaving = self._leaving(index, mixture, part, side, slack)
+            taken = mixture.taken(part, side, self.field.x)
+            large, little = self._leaving(index, mixture, part, side, slack, True)
             for reason, rows in (
                 ("leans", self._leaning(mixture, part, slack)),
                 ("order", np.argwhere(under != mixture.under).tolist()),
                 ("tight", np.flatnonzero(tight != mixture.tight).tolist()),
                 ("meets", self._meeting(index, mixture, part, side, slack)),
                 ("taken", np.argwhere(taken).tolist()),
-                ("still", np.flatnonzero(leaving).tolist()),
+                ("still", large),
+                ("little", little),
             ):
                 found |= {(index, reason, *np.ravel(row).tolist()) for row in rows}
         return found
@@ -163,12 +187,14 @@ class Frame:
             alive[slot.rows] = found[0].alive
         if not changed:
             return None
-        hold = 2.0 * self._spread
+        hold = 2.0 * self.spread
         bundles = [
             None if mixture is None else mixture.equations(group, hold, self.field.x)
             for mixture, group in zip(mixtures, self.field.groups, strict=True)
         ]
-        return Frame(self.field.bundled(bundles, alive), mixtures, self.rtol), new
+        frame = Frame(self.field.bundled(bundles, alive), mixtures, self.rtol)
+        frame._spans = self._spans
+        return frame, new
 
     def _renew(
         self,
@@ -182,24 +208,37 @@ class Frame:
         alive = np.isfinite(part[0])
         rho, v = np.where(alive, part[0], 0.0), part[1].copy()
         mix, lead, rest = mixture.mix.copy(), mixture.lead.copy(), mixture.rest.copy()
-        taken = rest.taken(mixture.moving(part)[0], side)
+        x = self.field.x
+        taken = mixture.taken(part, side, x)
+        own = taken & rest.large[:, None]
         for first in np.unique(lead):
             rows = np.flatnonzero(lead == first)
             _, pattern = np.unique(side[rows], axis=0, return_inverse=True)
-            if taken[rows].any():
+            if own[rows].any():
                 pattern = np.arange(len(rows))
             if pattern.max() > 0:
-                tear(rows, pattern.ravel(), rho, v, mix, lead, alive)
+                share = tear(rows, pattern.ravel(), rho, v, mix, lead, alive)
+                if rest.little[first]:
+                    rest.torn(int(first), share, x)
                 touched |= set(lead[rows].tolist())
-        if taken.any():
-            rest.take_back(taken, rho, v, alive, self.field.x)
-            touched |= set(np.flatnonzero(taken.any(axis=1)).tolist())
         now = Mixture(mix, lead, alive, mixture.tight, mixture.under, rest)
-        for first in np.flatnonzero(self._leaving(index, now, (rho, v), side)):
+        taken = np.where(rest.large[:, None], own, now.taken((rho, v), side, x))
+        if taken.any():
+            rest.take_back(taken, rho, v, alive, x)
+            touched |= set(np.flatnonzero(taken.any(axis=1)).tolist())
+        large, little = self._leaving(index, now, (rho, v), side)
+        for first in large:
+            touched.add(first)
+            if rest.little[first]:
+                rest.give_back(first, rho, v)
+                if not Rest.known(rest.leaves_large(v[first], side[first], x)):
+                    continue
             rows = np.flatnonzero(lead == first)
             own_mix = mix[np.ix_(rows, rows)]
-            rest.put_aside(rows, own_mix, (rho, v), alive, self.field.x, side[first])
-            touched.add(int(first))
+            rest.put_aside(rows, own_mix, (rho, v), alive, x, side[first])
+        for first in little:
+            rest.put_little_aside(first, (rho, v), x, side[first])
+            touched.add(first)
         log_norm = np.where(alive, rho, -np.inf)
         for a, b in self._meeting(index, now, (log_norm, v), side):
             if lead[a] != lead[b]:
@@ -210,10 +249,19 @@ class Frame:
             rows = np.flatnonzero(lead == first)
             if not len(rows):
                 continue
-            own = rho[rows], v[rows], mix[np.ix_(rows, rows)], alive[rows]
-            orthogonalise(*own)
-            rho[rows], v[rows], alive[rows] = own[0], own[1], own[3]
-            mix[np.ix_(rows, rows)] = own[2]
+            if rest.large[rows].any():
+                for row in rows[rest.little[rows]].tolist():
+                    rest.give_back(row, rho, v)
+            for _ in range(_TURNS):
+                turn = np.eye(len(rows))
+                columns = rho[rows], v[rows], turn, alive[rows]
+                orthogonalise(*columns)
+                rho[rows], v[rows], alive[rows] = columns[0], columns[1], columns[3]
+                mix[np.ix_(rows, rows)] = mix[np.ix_(rows, rows)] @ turn
+                new = rows[np.argmax(np.where(alive[rows], rho[rows], -np.inf))]
+                if not rest.turned(rows, turn, int(new), (rho, v), alive, x):
+                    break
+            rest.confined(rows, (rho, v), alive, x)
         log_norm = np.where(alive, rho, -np.inf)
         for first in np.unique(lead):
             rows = np.flatnonzero(lead == first)
@@ -221,28 +269,56 @@ class Frame:
             if mix[rows, new].sum() < 0.0:
                 # The first column has the direction of the blocks, not the opposite one.
                 v[new], mix[rows, new] = -v[new], -mix[rows, new]
+                if rest.little[new]:
+                    rest.flip(int(new))
         now = Mixture(mix, lead, alive, mixture.tight, mixture.under, rest)
         under, tight = self._order(now, (log_norm, v), force=None if touched else force)
+        for row in np.flatnonzero(rest.little & ~(tight & (lead == np.arange(len(lead))))).tolist():
+            rest.give_back(row, rho, v)
+            touched.add(row)
         if not touched and (under == mixture.under).all() and (tight == mixture.tight).all():
             return None
         return Mixture(mix, lead, alive, tight, under, rest), (rho, v)
 
     def _leaving(
-        self, index: int, mixture: Mixture, part: Part, side: ndarray, slack: float = 1.0
-    ) -> ndarray:
-        """The leaders of bundles of which active examples see little, if they may return.
+        self,
+        index: int,
+        mixture: Mixture,
+        part: Part,
+        side: ndarray,
+        slack: float = 1.0,
+        all_: bool = False,
+    ) -> tuple[list[int], list[int]]:
+        """The first rows of bundles of which a large rest is to be put aside, and a small one.
 
-        Where residuals keep the signs of their labels, an example that repels does so for ever.
+        Also those of which nothing would be left but rounding, if asked for. Where residuals keep
+        the signs of their labels, examples that repel do so for ever, as do those that attract.
         """
-        group, problem = self.field.groups[index], self.field.problem
-        returns = side
-        if problem.loss.kind != "square":
+        group, problem, x = self.field.groups[index], self.field.problem, self.field.x
+        returns, square = side, problem.loss.kind == "square"
+        if not square:
             returns = side & (group.constants[:, :1] * problem.data.y > 0.0)
+        rest, v = mixture.rest, part[1]
         first = mixture.alive & (mixture.lead == np.arange(group.rows)) & returns.any(axis=1)
-        found: ndarray = first & mixture.rest.small(
-            part[1], side & first[:, None], self.field.x, slack
-        )
-        return found
+        large: list[int] = []
+        little: list[int] = []
+        for j in np.flatnonzero(first).tolist():
+            seen = rest.leaves_large(v[j], side[j], x, slack)
+            if seen is not None:
+                if all_ or Rest.known(seen):
+                    large.append(j)
+            elif square and mixture.tight[j] and not rest.large[j]:
+                unseen = rest.leaves_small(v[j], self._span(side[j]), slack)
+                if Rest.known(unseen) or (all_ and unseen is not None):
+                    little.append(j)
+        return large, little
+
+    def _span(self, side: ndarray) -> ndarray:
+        """An orthonormal basis of the span of active examples."""
+        key = side.tobytes()
+        if key not in self._spans:
+            self._spans[key] = span_of(self.field.x[side])
+        return self._spans[key]
 
     def _order(
         self, mixture: Mixture, part: Part, slack: float = 1.0, force: ndarray | None = None
@@ -269,7 +345,7 @@ class Frame:
                 share = _APART if mixture.tight[first] else _APART / _AGAIN / slack
                 apart = mixture.apart(part, first, self.field.x, share)
                 if apart.any() and force is not None:
-                    quick = mixture.quick(part, first, self.field.x, force, _QUICK / self._spread)
+                    quick = mixture.quick(part, first, self.field.x, force, _QUICK / self.spread)
                     apart &= ~quick
                 tight[rows] = not apart.any()
         return under, tight

@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from ...networks._blocks import Group, Part, part_of
 from ._bundles import Bundles
-from ._rest import Rest
+from ._rest import Rest, span_of
 
 #: What an error of a hidden column, relative to itself, counts, and one of another in a tight
 #: bundle: that which is left of it in the blocks is far smaller still.
@@ -18,6 +18,8 @@ _NEGLIGIBLE = 1e-6
 _FELT = 1e-12
 #: What remains of a column beside others is zero to rounding.
 _NOTHING = 1e-13
+#: What a rest adds to a number of a unit vector, if that isn't rounding.
+_TOLD = 1e-13
 _SWEEPS = 30
 
 
@@ -66,19 +68,57 @@ class Mixture:
         if group.size > 2:
             for first in np.unique(self.lead[self.alive & follows]):
                 frail[self.lead == first] = True
-        # The numbers of a tight bundle are its first column's.
-        share = np.where(follows, np.abs(self.mix[np.arange(m), self.lead]), 1.0)
-        log_share = np.log(np.maximum(share, _FELT))[:, None]
-        rest = replace(self.rest, log_number=self.rest.log_number - log_share)
+        row, still = self._numbered, self.rest.still
+        rest = replace(
+            self.rest,
+            log_number=np.where(still != 0.0, -np.inf, self.rest.log_number)[row],
+            sign=self.rest.sign[row],
+            still=still[row],
+        )
         span = np.tile(np.eye(group.size), (m, 1, 1))
+        for r in np.flatnonzero(self.rest.little):
+            span[r] = self.rest.projection(int(r), x)
         for first in np.unique(self.lead):
-            rows = self.lead == first
-            span[rows] = self.rest.projection(rows, x)
+            rows = np.flatnonzero(self.lead == first)
+            if self.rest.large[rows].all():
+                seen = ~np.isfinite(self.rest.log_number[rows])
+                basis = span_of(x[seen.any(axis=0)])
+                span[rows] = basis.T @ basis
+        span[~self.alive] = np.eye(group.size)
         return Bundles.of(watch, self.lead, self.under, group, hold, weight, frail, rest, span)
+
+    @property
+    def _numbered(self) -> ndarray:
+        """The row whose rest the numbers of each block have: a tight bundle's are its first's."""
+        own = np.arange(len(self.lead))
+        return np.where(self.rest.large | ~self.tight, own, self.lead)
+
+    def taken(self, part: Part, side: ndarray, x: ndarray) -> ndarray:
+        """Of which rows examples take rests back, shape `(m, n)`."""
+        rho = np.where(self.rest.large, self.moving(part)[0], part[0])
+        return self.rest.taken(rho, side, x)
 
     def blocks(self, part: Part) -> Part:
         """The blocks that columns and rests make up."""
-        return self.rest.whole(self.moving(part))
+        rho, v = self.moving(part)
+        log_norm, unit = self._still
+        top = np.maximum(rho, log_norm)
+        top = np.where(np.isfinite(top), top, 0.0)
+        with np.errstate(under="ignore"):
+            moving, still = np.exp(rho - top), np.exp(log_norm - top)
+        whole, direction = part_of(moving[:, None] * v + still[:, None] * unit)
+        some = np.isfinite(log_norm)
+        return np.where(some, whole + top, rho), np.where(some[:, None], direction, v)
+
+    @property
+    def _still(self) -> Part:
+        """The rests of the blocks."""
+        rest, rows = self.rest, np.arange(len(self.lead))
+        row = np.where(rest.large, rows, self.lead)
+        share = np.where(rest.large, 1.0, np.where(rest.little[row], self.mix[rows, row], 0.0))
+        with np.errstate(divide="ignore"):
+            log_norm = np.where(share != 0.0, rest.log_norm[row] + np.log(np.abs(share)), -np.inf)
+        return log_norm, np.sign(share)[:, None] * rest.unit[row]
 
     def moving(self, part: Part) -> Part:
         """What columns make up of the blocks."""
@@ -96,7 +136,9 @@ class Mixture:
     def sides(self, part: Part, x: ndarray) -> ndarray:
         """The sides of the blocks' numbers, those of the first column in tight bundles."""
         rho, v = self.moving(part)
-        return self.rest.sides((rho, np.where(self.tight[:, None], part[1][self.lead], v)), x)
+        first = part[0][self.lead]
+        v = np.where(self.tight[:, None], part[1][self.lead], v)
+        return self.rest.sides(v @ x.T, np.where(self.tight, first, rho), self._numbered)
 
     def forces(self, part: Part, force: ndarray) -> ndarray:
         """The forces on the blocks, at their directions, from those on columns."""
@@ -122,7 +164,7 @@ class Mixture:
         _, large, small = self._margins(part, first, x)
         found: ndarray = np.abs(small) > share * np.abs(large)
         rows = self.lead == first
-        found &= ~np.isfinite(self.rest.log_number[rows])
+        found &= self.rest.still[rows] == 0.0
         return found & (np.abs(self.mix[rows, first]) > _FELT)[:, None]
 
     def quick(self, part: Part, first: int, x: ndarray, force: ndarray, time: float) -> ndarray:
@@ -152,7 +194,7 @@ class Mixture:
             others = rows[self.alive[rows] & (rows != first)]
             if not len(others) or not self.tight[first]:
                 continue
-            if np.isfinite(self.rest.log_number[rows, k]).any():
+            if (self.rest.still[rows, k] != 0.0).any():
                 continue
             top = float(rho[others].max())
             mix = self.mix[np.ix_(rows, others)]
@@ -168,7 +210,7 @@ class Mixture:
             # In a bundle of full rank what is added to a zero column goes to the others.
             full = len(others) + 1 >= v.shape[1]
             least = float(rho[others].min()) if full else -np.inf
-            if not (added - np.maximum(rho[rows], least) > np.log(_NEGLIGIBLE)).any():
+            if not (added > np.maximum(rho[rows], least) + np.log(_NEGLIGIBLE)).any():
                 continue
             moved.add(int(first))
             for c, add, log_add in zip(rows, np.sign(share), added, strict=True):
@@ -180,6 +222,28 @@ class Mixture:
                 if norm > 0.0:
                     rho[c], v[c] = high + np.log(norm), new / norm
         return (rho, v), moved
+
+    def numbers(
+        self, part: Part, group: Group, x: ndarray, residual: ndarray, force: ndarray, most: float
+    ) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """The numbers of first columns, what moves them, and whether something else tells them.
+
+        All of shape `(m, n)`: numbers over |x_k|; how fast all but the example itself changes that,
+        and the rate at which it grows by itself, both in units of the largest rate `most` there can
+        be; and true where it is not needed, or a rest tells more of it. `residual` `(n, C)` and
+        `force` are in units of |r|.
+        """
+        rho, v = part
+        size = np.linalg.norm(x, axis=1)
+        size = np.where(size > 0.0, size, 1.0)
+        z = v @ x.T
+        pull = 2.0 * group.constants[:, :1] * residual[:, 0] * size**2
+        along = np.sum(force * v, axis=1, keepdims=True)
+        others = force @ x.T - along * z - np.where(z > 0.0, pull * z, 0.0)
+        first = self.alive & (self.lead == np.arange(len(rho))) & self.tight
+        beside = self.rest.log_number - np.where(np.isfinite(rho), rho, 0.0)[:, None]
+        told = ~first[:, None] | (self.rest.still != 0.0) | (beside > np.log(_TOLD)) | (z == 0.0)
+        return z / size, others / (most * size), (pull - along) / most, told
 
     def _share(self, rho: ndarray) -> ndarray:
         """The columns' parts of every block, in units of the leader's norm."""
@@ -240,8 +304,10 @@ def tear(
     mix: ndarray,
     lead: ndarray,
     alive: ndarray,
-) -> None:
+) -> ndarray:
     """Part a bundle by the patterns of its blocks, in place.
+
+    Returns of every row the share that its column has of the bundle's largest, shape `(m,)`.
 
     With columns e^rho_i v_i, the blocks of a part are their products with rows Q_A of Q. The
     orthogonal Q' of an LQ decomposition of Q_A^T, the largest column first, leaves in each new
@@ -250,7 +316,7 @@ def tear(
     living = rows[alive[rows]]
     order = living[np.argsort(-rho[living])]
     size, columns = rho[order], v[order]
-    whole = mix[np.ix_(rows, order)]
+    whole, first = mix[np.ix_(rows, order)], np.zeros(len(rho))
     mix[np.ix_(rows, rows)] = 0.0
     for each in range(int(pattern.max()) + 1):
         own = rows[pattern == each]
@@ -258,6 +324,7 @@ def tear(
         if len(own) == 1:
             q, r = np.abs(q), r * q
         lead[own] = own[0]
+        first[own[0]] = r[0, 0] if r.size else 0.0
         mix[np.ix_(own, own)] = q
         for i, row in enumerate(own):
             shares = r[i, i:] if i < len(r) else np.zeros(0)
@@ -272,3 +339,4 @@ def tear(
             total = (np.sign(shares) * np.exp(log_share - top)) @ columns[i:]
             norm = float(np.linalg.norm(total))
             alive[row], rho[row], v[row] = True, top + np.log(norm), total / norm
+    return first
