@@ -32,6 +32,9 @@ from ._separable import Blocks
 _EQUAL = 1e-9
 #: A part below this share of a term is none.
 _PART = 1e-6
+#: What a remnant has in a block below this share of the block, beside what it has in others of
+#: theirs, is rounding.
+_NOISE = 1e-10
 #: Singular values of a matrix below this share of the largest are none.
 _RANK = 1e-6
 #: What is left of a vector below this share of it may be rounding.
@@ -92,7 +95,7 @@ def carried(blocks: Blocks, remnants: list[Remnant], way: Way, active: ndarray) 
     - `remnants`: flat vectors of all weights.
     - `active`: a mask of the blocks that are large on the way, shape `(M,)`.
     """
-    rest = _merged(remnants)
+    rest = [_without_noise(blocks, r, way, active) for r in _merged(remnants)]
     found: list[Remnant] = []
     for group, sides in _groups(blocks, way, active):
         bundle = _Bundle(blocks, group, sides, way)
@@ -116,6 +119,16 @@ def carried(blocks: Blocks, remnants: list[Remnant], way: Way, active: ndarray) 
         if np.linalg.norm(remnant.vector) > _PART * np.linalg.norm(old.vector):
             found.append(remnant)
     return found
+
+
+def _without_noise(blocks: Blocks, remnant: Remnant, way: Way, active: ndarray) -> Remnant:
+    """A remnant without what rounding has left of it in blocks that it has no part in."""
+    rows = remnant.vector.reshape(blocks.count, blocks.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.log(lengths(rows)) - way.log_norm[1]
+    share[~active | np.isnan(share)] = -np.inf
+    noise = share < share.max() + np.log(_NOISE)
+    return replace(remnant, vector=np.where(noise[:, None], 0.0, rows).ravel())
 
 
 def _merged(remnants: list[Remnant]) -> list[Remnant]:

@@ -54,7 +54,7 @@ _SHARE = 1e-9
 _FITTED = 1e-9
 #: Blocks that grow at less than this part of the quickest rate possible are slow, and followed
 #: alone until they have this size.
-_SLOW, _GROWN = 0.05, 1e-2
+_SLOW, _GROWN = 0.5, 1e-2
 #: How far active blocks have grown apart, of their own size, where their flow is started, and the
 #: least and most of that of all weights.
 _PARTED = 1e-5
