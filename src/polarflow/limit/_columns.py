@@ -32,8 +32,8 @@ from ._separable import Blocks
 _EQUAL = 1e-9
 #: A part below this share of a term is none.
 _PART = 1e-6
-#: What a remnant has in a block below this share of the block, beside what it has in others of
-#: theirs, is rounding.
+#: What a remnant has in a block is rounding if it is below this share of what it has in others, and
+#: as a share of the block below this share of theirs.
 _NOISE = 1e-10
 #: Singular values of a matrix below this share of the largest are none.
 _RANK = 1e-6
@@ -125,9 +125,10 @@ def _without_noise(blocks: Blocks, remnant: Remnant, way: Way, active: ndarray) 
     """A remnant without what rounding has left of it in blocks that it has no part in."""
     rows = remnant.vector.reshape(blocks.count, blocks.size)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.log(lengths(rows)) - way.log_norm[1]
+        log_size = np.log(lengths(rows))
+        share = log_size - way.log_norm[1]
     share[~active | np.isnan(share)] = -np.inf
-    noise = share < share.max() + np.log(_NOISE)
+    noise = (share < share.max() + np.log(_NOISE)) & (log_size < log_size.max() + np.log(_NOISE))
     return replace(remnant, vector=np.where(noise[:, None], 0.0, rows).ravel())
 
 
@@ -272,7 +273,7 @@ class _Bundle:
 def _eliminated(terms: list[_Term], most: int) -> list[list[_Term]]:
     """Columns of a sum of products: each with its largest term first, then those of its shares."""
     columns: list[list[_Term]] = []
-    terms = [_normal(t) for t in terms if np.linalg.norm(t.f) > _PART]
+    terms = _normal([t for t in terms if np.linalg.norm(t.f) > _PART])
     while terms and len(columns) < most:
         terms = sorted(terms, key=lambda t: -t.exponent)
         top = terms[0]
@@ -294,14 +295,20 @@ def _eliminated(terms: list[_Term], most: int) -> list[list[_Term]]:
         for c, f, _ in along:
             for r, a, g in turned:
                 rest.append(_Term(c + r - top.exponent, f, -a / size * g))
-        columns.append([top, *[_normal(_Term(c, f, unit)) for c, f, _ in along]])
-        terms = _pruned([_normal(t) for t in rest])
+        columns.append([top, *_normal([_Term(c, f, unit) for c, f, _ in along])])
+        terms = _pruned(_normal(rest))
     return columns
 
 
-def _normal(term: _Term) -> _Term:
-    size, own = float(np.linalg.norm(term.f)), float(lengths(term.g))
-    return _Term(term.exponent, term.f / size, min(size, _HUGE / max(own, 1e-300)) * term.g)
+def _normal(terms: list[_Term]) -> list[_Term]:
+    """Terms with f of length one; those that are no floats any more are left out."""
+    found = []
+    for term in terms:
+        size, own = float(lengths(term.f)), float(lengths(term.g))
+        if size > 0.0 and own > 0.0:
+            share = min(size, _HUGE / own)
+            found.append(_Term(term.exponent, term.f / size, share * term.g))
+    return found
 
 
 def _pruned(terms: list[_Term]) -> list[_Term]:

@@ -29,6 +29,7 @@ from ._columns import Way
 from ._inside import Inside
 from ._neighbourhood import is_manifold
 from ._off_bends import OffBends
+from ._remnants import lengths
 from ._rest import RestPoint
 from ._saddle import LimitSaddle, SaddlePath, Tie, by_direction, exp
 from ._separable import Blocks
@@ -162,8 +163,9 @@ class SmoothWalk:
         if self.split is not None:
             self.notes.append(
                 f"Saddle {len(self.saddles) - 1} is left by active blocks that grow apart, along "
-                "what was left of their distances; its escape rate is exact where the flows "
-                "between rest points keep the eigenspaces of the Hessian, and likely elsewhere."
+                "what was left of their distances; when, and whether, is exact where the flows "
+                "between rest points keep the eigenspaces of the Hessian, and may be wrong "
+                "elsewhere."
             )
         return leaving
 
@@ -411,10 +413,11 @@ class SmoothWalk:
 
     def _distance(self, log_norm: ndarray, along: ndarray, least: float) -> float:
         """How far active blocks have grown apart, seen against rounding."""
-        size = np.exp(log_norm[self.active])
-        moved = np.linalg.norm(along[self.active], axis=1) / size
-        whole = float(np.linalg.norm(size))
-        return min(max(_PARTED / float(moved.max()), _LEAST * whole, least), _MOST * whole)
+        with np.errstate(divide="ignore", under="ignore"):
+            log_moved = np.log(lengths(along[self.active])) - log_norm[self.active]
+            whole = float(np.linalg.norm(np.exp(log_norm[self.active])))
+            parted = _PARTED * float(np.exp(-min(log_moved.max(), 700.0)))
+        return min(max(parted, _LEAST * whole, least), _MOST * whole)
 
     def _to_rest(
         self, log_norm: ndarray, stop: Stop, early: float, large: ndarray
