@@ -7,6 +7,7 @@ from reference.digits import ManyDigits
 import polarflow as pf
 from polarflow.flow.smooth._mixture import orthogonalise, tear
 from polarflow.flow.smooth._rest import Rest
+from polarflow.flow.smooth._sides import _growth
 from polarflow.networks import SquaredRelu, gaussian
 
 
@@ -208,6 +209,37 @@ def test_a_number_below_rounding_that_decides_is_an_error() -> None:
     flow = pf.gradient_flow(_both_signs(8, 12, 6, 10000.0), stop=pf.Stop(loss=0.01), rtol=1e-9)
     assert flow.status == "unresolved"
     assert "hyperplane" in flow.message
+
+
+def test_numbers_below_rounding_grow_if_their_signs_stay() -> None:
+    # One example attracts, one repels: z' = share z where z > 0, and x_1.x_2 of that to the other.
+    angle = np.array([[0.6], [2.0]])
+    x = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    assert _growth(x, np.array([-1.0, -2.0])) == 0.0
+    assert x[0] @ x[1] > 0.0
+    # The first pulls the unit to where the second sees it: both numbers are positive.
+    both = np.linalg.eigvalsh(np.outer(x[0], x[0]) - 0.1 * np.outer(x[1], x[1])).max()
+    assert _growth(x, np.array([1.0, -0.1])) == pytest.approx(both)
+    # Of parallel ones the sum counts, and of opposite ones the one that sees the unit.
+    assert _growth(x[[0, 0]], np.array([1.0, -20.0])) == 0.0
+    assert _growth(x[[0, 0]] * [[1.0], [-1.0]], np.array([1.0, -20.0])) == pytest.approx(1.0)
+    # Away from each other they don't meet.
+    assert _growth(x * [[1.0], [-1.0]], np.array([1.0, -20.0])) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9])
+def test_a_unit_that_falls_onto_several_hyperplanes_stays_there(rtol: float) -> None:
+    # Of three examples in a plane two repel unit 0, and one alone would attract it.
+    x = np.array(
+        [[-2, -1, 2], [2, -2, -2], [2, -1, 0], [-1, -1, 1], [0, 0, -1], [1, -2, 1]], dtype=float
+    )
+    y = np.array([-2.0, -1.0, 0.0, 2.0, 0.0, -2.0])
+    network = SquaredRelu(6, (1,) * 6)
+    start = gaussian(network, 3, log10_scale=-3000.0 / np.log(10.0), seed=0)
+    flow = pf.gradient_flow(
+        pf.problem(pf.Data(x, y), network, start), stop=pf.Stop(time=15000.0), rtol=rtol
+    )
+    assert flow.status == "ok" and not flow.notes
 
 
 def test_units_on_a_line_follow_the_closed_form() -> None:

@@ -225,25 +225,24 @@ class Mixture:
 
     def numbers(
         self, part: Part, group: Group, x: ndarray, residual: ndarray, force: ndarray, most: float
-    ) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    ) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
         """The numbers of first columns, what moves them, and whether something else tells them.
 
-        All of shape `(m, n)`: numbers over |x_k|; how fast all but the example itself changes that,
-        and the rate at which it grows by itself, both in units of the largest rate `most` there can
-        be; and true where it is not needed, or a rest tells more of it. `residual` `(n, C)` and
-        `force` are in units of |r|.
+        Numbers over |x_k|, `(m, n)`; how fast the force changes these, `(m, n)`, the share that an
+        example has in that per number of its own, `(m, n)`, and the rate at which the column grows,
+        `(m,)`, in units of the largest rate `most` there can be; and true where a number is not
+        needed, or a rest tells more of it. `residual` `(n, C)` and `force` are in units of |r|.
         """
         rho, v = part
         size = np.linalg.norm(x, axis=1)
         size = np.where(size > 0.0, size, 1.0)
         z = v @ x.T
         pull = 2.0 * group.constants[:, :1] * residual[:, 0] * size**2
-        along = np.sum(force * v, axis=1, keepdims=True)
-        others = force @ x.T - along * z - np.where(z > 0.0, pull * z, 0.0)
+        along = np.sum(force * v, axis=1)
         first = self.alive & (self.lead == np.arange(len(rho))) & self.tight
         beside = self.rest.log_number - np.where(np.isfinite(rho), rho, 0.0)[:, None]
-        told = ~first[:, None] | (self.rest.still != 0.0) | (beside > np.log(_TOLD)) | (z == 0.0)
-        return z / size, others / (most * size), (pull - along) / most, told
+        told = ~first[:, None] | (self.rest.still != 0.0) | (beside > np.log(_TOLD))
+        return z / size, force @ x.T / (most * size), pull / most, along / most, told
 
     def _share(self, rho: ndarray) -> ndarray:
         """The columns' parts of every block, in units of the leader's norm."""
