@@ -211,6 +211,21 @@ def test_a_number_below_rounding_that_decides_is_an_error() -> None:
     assert "hyperplane" in flow.message
 
 
+def test_a_step_goes_on_from_a_bend_that_was_met_to_the_accuracy_of_its_root() -> None:
+    # At this tolerance a number is 5e-12 behind its bend where the step after begins.
+    rng = np.random.default_rng([99, 2, 4, 3, 10])
+    data = pf.Data(rng.standard_normal((4, 3)), rng.standard_normal(4))
+    network = SquaredRelu(10, tuple(int(s) for s in rng.choice([-1, 1], 10)))
+    start = gaussian(network, 3, log10_scale=-300.0 / np.log(10.0), seed=2)
+    problem, times = pf.problem(data, network, start), (200.0, 500.0, 1500.0)
+    coarse, fine = (
+        pf.gradient_flow(problem, stop=pf.Stop(time=1500.0), rtol=rtol, record_times=times)
+        for rtol in (1e-8, 1e-10)
+    )
+    assert fine.status == "ok"
+    np.testing.assert_allclose(coarse.recorded.log_norm, fine.recorded.log_norm, atol=1e-6)
+
+
 def test_numbers_below_rounding_grow_if_their_signs_stay() -> None:
     # One example attracts, one repels: z' = share z where z > 0, and x_1.x_2 of that to the other.
     angle = np.array([[0.6], [2.0]])

@@ -48,6 +48,8 @@ _UNFELT = 25.0
 #: Where in a step signs are looked at, and where, beyond it, weights of the residual are.
 _INSIDE = np.linspace(0.0, 1.0, 4 * STAGES + 1)
 _AHEAD = np.linspace(0.0, 4.0, 33)[1:]
+#: How far a number may be behind a bend that has just been met, beside its size in the step.
+_MET = 1e-8
 
 
 class RadauSession:
@@ -267,6 +269,8 @@ class RadauSession:
         # So near to zero the polynomials of both sides are the same, to the tolerance.
         size = np.abs(inner).max(axis=0)
         wrong = inner < -(1e-12 * size + 0.1 * self.tolerance * size.max())
+        # A bend was met where the step begins, to the accuracy of its root.
+        wrong[0] &= wrong[1] | (inner[0] < -_MET * size)
         met = np.flatnonzero(wrong.any(axis=0))
         if not len(met):
             return 1.0
