@@ -205,7 +205,7 @@ class SmoothEngine:
         window = self.small.take_over(look)
         if window is not None:
             return window
-        if not self.above_rounding and self._bundling():
+        if self._watches_sides():
             self.sides.see(look)
         if not self._moves(look):
             self.sides.rest(look, end)
@@ -396,9 +396,16 @@ class SmoothEngine:
                 return SmoothWindow(start, steps[: i + 1])
         return SmoothWindow(start, steps)
 
+    def _watches_sides(self) -> bool:
+        """Whether numbers below rounding may decide.
+
+        Under a loss whose residuals keep their signs no example attracts that has repelled.
+        """
+        return self._bundling() and not (self.above_rounding or self.field.residual.margin)
+
     def _grazes(self, frame: Frame, y: ndarray) -> bool:
         """Whether some unit of a bundle lies on a hyperplane to rounding."""
-        if self.above_rounding or not self._bundling():
+        if not self._watches_sides():
             return False
         parts = zip(frame.field.parts(y[: self.field.size]), frame.mixtures, strict=True)
         return any(self.sides.grazes(part[1], frame.field.x) for part, mix in parts if mix)

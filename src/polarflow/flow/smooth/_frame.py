@@ -35,12 +35,19 @@ class Frame:
     - `field`: the equations of the columns.
     - `mixtures`: of each group, None where blocks stand alone for ever.
     - `rtol`: the tolerance.
+    - `spans`: the spans of active examples that are known from frames before.
     """
 
-    def __init__(self, field: Field, mixtures: Sequence[Mixture | None], rtol: float) -> None:
+    def __init__(
+        self,
+        field: Field,
+        mixtures: Sequence[Mixture | None],
+        rtol: float,
+        spans: dict[bytes, ndarray] | None = None,
+    ) -> None:
         self.field, self.mixtures, self.rtol = field, tuple(mixtures), rtol
         self.spread = max(field.spread, 1e-300)
-        self._spans: dict[bytes, ndarray] = {}
+        self._spans = {} if spans is None else spans
 
     def turned(self, y: ndarray, before: "Frame") -> ndarray:
         """Vectors `(k, N)` of a frame before as those of this one, but for what is far smaller."""
@@ -192,9 +199,7 @@ class Frame:
             None if mixture is None else mixture.equations(group, hold, self.field.x)
             for mixture, group in zip(mixtures, self.field.groups, strict=True)
         ]
-        frame = Frame(self.field.bundled(bundles, alive), mixtures, self.rtol)
-        frame._spans = self._spans
-        return frame, new
+        return Frame(self.field.bundled(bundles, alive), mixtures, self.rtol, self._spans), new
 
     def _renew(
         self,
@@ -287,7 +292,7 @@ class Frame:
         part: Part,
         side: ndarray,
         slack: float = 1.0,
-        all_: bool = False,
+        rounding: bool = False,
     ) -> tuple[list[int], list[int]]:
         """The first rows of bundles of which a large rest is to be put aside, and a small one.
 
@@ -305,11 +310,11 @@ class Frame:
         for j in np.flatnonzero(first).tolist():
             seen = rest.leaves_large(v[j], side[j], x, slack)
             if seen is not None:
-                if all_ or Rest.known(seen):
+                if rounding or Rest.known(seen):
                     large.append(j)
             elif square and mixture.tight[j] and not rest.large[j]:
                 unseen = rest.leaves_small(v[j], self._span(side[j]), slack)
-                if Rest.known(unseen) or (all_ and unseen is not None):
+                if Rest.known(unseen) or (rounding and unseen is not None):
                     little.append(j)
         return large, little
 

@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from ...networks._blocks import Group, Part, part_of
 from ._bundles import Bundles
-from ._rest import Rest, span_of
+from ._rest import Rest
 
 #: What an error of a hidden column, relative to itself, counts, and one of another in a tight
 #: bundle: that which is left of it in the blocks is far smaller still.
@@ -77,12 +77,12 @@ class Mixture:
         )
         span = np.tile(np.eye(group.size), (m, 1, 1))
         for r in np.flatnonzero(self.rest.little):
-            span[r] = self.rest.projection(int(r), x)
+            basis = self.rest.span(np.array([r]), x)
+            span[r] = basis.T @ basis
         for first in np.unique(self.lead):
             rows = np.flatnonzero(self.lead == first)
             if self.rest.large[rows].all():
-                seen = ~np.isfinite(self.rest.log_number[rows])
-                basis = span_of(x[seen.any(axis=0)])
+                basis = self.rest.span(rows, x)
                 span[rows] = basis.T @ basis
         span[~self.alive] = np.eye(group.size)
         return Bundles.of(watch, self.lead, self.under, group, hold, weight, frail, rest, span)

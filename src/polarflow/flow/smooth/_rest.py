@@ -98,11 +98,9 @@ class Rest:
         found: ndarray = np.where(still != 0.0, still, z + self.sign[row] * beside) > 0.0
         return found
 
-    def projection(self, row: int, x: ndarray) -> ndarray:
-        """On the span in which a row moves of which something is put aside, `(p, p)`."""
-        basis = span_of(x[~np.isfinite(self.log_number[row])])
-        found: ndarray = basis.T @ basis
-        return found
+    def span(self, rows: ndarray, x: ndarray) -> ndarray:
+        """An orthonormal basis of where rows move of which something is put aside, `(k, p)`."""
+        return span_of(x[(~np.isfinite(self.log_number[rows])).any(axis=0)])
 
     def taken(self, rho: ndarray, side: ndarray, x: ndarray) -> ndarray:
         """In the direction of which examples rows e^rho have become as large as their rests.
@@ -268,8 +266,7 @@ class Rest:
         """
         if not self.large[rows].all():
             return
-        (rho, v), seen = part, ~np.isfinite(self.log_number[rows])
-        basis = span_of(x[seen.any(axis=0)])
+        (rho, v), basis = part, self.span(rows, x)
         living = sorted(rows[alive[rows]].tolist(), key=lambda row: -rho[row])
         for i, row in enumerate(living):
             inside = basis.T @ (basis @ v[row])
