@@ -6,6 +6,8 @@ integral of a dD to w and that of w.dD to a. A neuron that meets a kink meets it
 then: what it had been moved by is carried across the kink by the change of its velocity there.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -34,7 +36,7 @@ _EVENTS = 6
 _SWEEPS = 40
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always", error_model="numpy")
 def _insert(times, count, place, t):
     for i in range(count, place, -1):
         times[i] = times[i - 1]
@@ -178,7 +180,7 @@ def _respond(kind, kernel, integral, label, factor, unit, prediction, residual, 
     for k in range(n):
         for o in range(outputs):
             prediction[1, k, o] = dot(kernel[k * outputs + o], integral)
-    extend_residual(kind, 0, prediction, label, factor, unit, residual, rate)
+    extend_residual(kind, np.int64(0), prediction, label, factor, unit, residual, rate)
 
 
 @njit(cache=True, error_model="numpy")
@@ -385,7 +387,7 @@ def correct_states(
                 kink_side[number] = group_side[g, h]
                 assign(kink_normal[number], normals[h])
                 number += 1
-        valid = 0
+        valid: Any = np.int64(0)
         changed = segment_change[base]
         now_at = 0
         for s in range(base, base + neuron_count[j]):

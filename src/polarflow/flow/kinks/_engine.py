@@ -11,6 +11,7 @@ from ...ncf import kkt_distance, ncf
 from ...networks import BlockState
 from .._engine import Halt, Measure
 from .._problem import Problem
+from ._compile import compile_missing
 from ._field import gradient, normalise, predict, velocities
 from ._geometry import arrangement
 from ._kernel import LARGEST, Feedback
@@ -136,6 +137,7 @@ class KinkExactEngine:
 
     def initial(self) -> KinkState:
         """The state at time zero, with the patterns that the flow takes from there."""
+        compile_missing()
         w, a = self._initial_w.copy(), np.ascontiguousarray(self._initial_a)
         scale, _ = self.normalise(w, a, self._initial_scale)
         z = w @ self.planes.normals.T

@@ -356,7 +356,7 @@ def event_defect(
                 for o in range(outputs):
                     defect[1] += size * abs(evaluate(jump[:, h, o], degree, time))
     elif kind == LEAVE:
-        slide = 0
+        slide = np.int64(0)
         for h in range(plane):
             if side[h] == SLIDE:
                 slide += 1

@@ -4,6 +4,8 @@ Given r, the motion a' = D w, w' = D^T a is linear in (a, w), so that inside a p
 coefficients follow by convolution; the first kink met is a root of a polynomial (`_events.py`).
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -278,7 +280,7 @@ def window_rides(
         if time[j] > length:
             continue
         g = group[j]
-        held = 0
+        held: Any = np.int64(0)
         for h in range(p):
             side[h] = group_side[g, h]
             if abs(side[h]) != 1:

@@ -36,6 +36,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 #: Inner loops that allocate nothing: a view of an array needs no count of references to it, which
 #: would take longer than a sum over a short row.
 LEAN: dict[str, Any] = {"_nrt": False}
+# Loops compile once more for an argument that starts as a literal 0; np.int64(0) is none.
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, **LEAN)
