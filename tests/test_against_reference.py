@@ -116,6 +116,16 @@ def test_a_neuron_held_where_three_kinks_share_a_line_is_let_go_in_time() -> Non
     assert counts(solution) == reference_counts(path)
 
 
+@pytest.mark.parametrize("seed", [4, 5])
+def test_a_slide_that_an_event_of_another_neuron_ends_ends_in_time(seed: int) -> None:
+    """A large neuron meets the hyperplane of an example with the label zero: what holds others
+    beside it changes its sign, which the series of the residual doesn't know."""
+    problem = case(seed, **KINDS["a zero label"])
+    path = problem.reference()
+    for rtol in (1e-5, 1e-6):
+        assert error(follow(problem, rtol), path) < rtol
+
+
 def test_the_hull_of_the_sectors_is_that_of_the_enumerated_cells() -> None:
     rng = np.random.default_rng(5)
     found = set()

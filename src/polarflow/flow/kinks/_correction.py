@@ -390,6 +390,7 @@ def correct_states(
         valid: Any = np.int64(0)
         changed = segment_change[base]
         now_at = 0
+        left = -1
         for s in range(base, base + neuron_count[j]):
             start = segment_start[s]
             final = s + 1 == base + neuron_count[j] or segment_start[s + 1] >= offset
@@ -427,6 +428,25 @@ def correct_states(
             _span_kinks(kink_normal, valid, number, rank, basis)
             valid = number
             held_rank = rank[number - 1] if number else 0
+            for i in range(number):
+                if kinks[i] == left:
+                    left = -1
+            if left >= 0 and start > times[0] and segment_order[s] > 1:
+                # It left its slide earlier or later, and has been pushed off since then.
+                assign(gained, normals[left])
+                _take_span(basis, held_rank, gained)
+                x = (start - times[now_at]) / (times[now_at + 1] - times[now_at])
+                push, bend = 0.0, 2.0 * dot(gained, segment_w[s, 2])
+                for i in range(parts):
+                    part = (1.0 - x) * shape[now_at, i] + x * shape[now_at + 1, i]
+                    for o in range(outputs):
+                        push += part * segment_a[s, 0, o] * dot(gained, own[i, o])
+                if push != 0.0 and abs(push) < abs(bend) * (offset - start):
+                    early_by = min(abs(push / bend), start - segment_start[s - 1])
+                    size = dot(gained, gained)
+                    if size > 1e-14:
+                        add(moved_w, 0.5 * early_by * early_by * bend / size, gained)
+            left = -1
             if final:
                 assign(end_w, w[j])
                 assign(end_a, a[j])
@@ -473,6 +493,7 @@ def correct_states(
             for i in range(number):
                 slid = slid or (kinks[i] == h and kink_side[i] == SLIDE)
             if slid:
+                left = h
                 continue
             # It meets the kink earlier by the time in which it gains what it was moved by.
             speed[:] = 0.0

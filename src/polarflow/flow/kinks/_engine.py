@@ -12,11 +12,11 @@ from ...networks import BlockState
 from .._engine import Halt, Measure
 from .._problem import Problem
 from ._compile import compile_missing
-from ._field import gradient, normalise, predict, velocities
+from ._field import gradient, normalise, predict, slide_excess, velocities
 from ._geometry import arrangement
 from ._kernel import LARGEST, Feedback
 from ._late_window import Late
-from ._moves import TOO_MUCH, Move, Parts
+from ._moves import TOO_MUCH, Move, Parts, Window
 from ._particles import group_patterns
 from ._patterns import (
     BRANCH_OFF,
@@ -280,12 +280,16 @@ class KinkExactEngine:
         group, member = group_patterns(state.side, self.keys)
         side = state.side[member]
         slides, inverse = self.inverses(side)
-        force = np.empty((len(member), self.label.shape[1], state.w.shape[1]))
+        outputs = self.label.shape[1]
+        force = np.empty((len(member), outputs, state.w.shape[1]))
+        multiplier = np.empty((len(member), inverse.shape[1], outputs))
         velocities(
             (side > 0).astype(float), side, residual, planes.normals, planes.plane, planes.plus,
-            planes.minus, slides, inverse, force,
+            planes.minus, slides, inverse, force, multiplier,
         )  # fmt: skip
-        field = Field(prediction, unit, residual, group, member, slides, inverse, force, z)
+        field = Field(
+            prediction, unit, residual, group, member, slides, inverse, force, multiplier, z
+        )
         self._last = (state, field)
         return field
 
@@ -418,6 +422,7 @@ class KinkExactEngine:
             prediction=prediction, residual=residual[: order + 1],
             stiffness=gain * planes.spread**2 * 2.0 * load,
         )  # fmt: skip
+        self._hold_slides(window)
         # Where events end windows before stability would, nothing is stiff.
         self._stiff.notice(window.length, gain * planes.spread**2 * 2.0 * load)
         self._stiff.spend(window.work)
@@ -428,6 +433,35 @@ class KinkExactEngine:
         if self.late is not None:
             self.late.notice(window.length)
         return window
+
+    def _hold_slides(self, window: Window) -> None:
+        """End a window where what its events do to the residual lets a neuron go that slides.
+
+        Its series doesn't know, and the neuron would go on sliding until the window's end.
+        """
+        low, high = window.first_event, window.length
+        if not low < high:
+            return
+        push = self._slide_excess(window.end)
+        allowed = self.allowed(window.residual[0])
+        if push * (high - low) <= allowed:
+            return
+        while push * (high - low) > 0.1 * allowed and high - low > 1e-9 * window.length:
+            middle = 0.5 * (low + high)
+            self.evaluations += 1.0
+            now = self._slide_excess(window.states(np.array([middle]))[0])
+            if now > 0.0:
+                high, push = middle, now
+            else:
+                low = middle
+        window.shorten(high)
+
+    def _slide_excess(self, state: KinkState) -> float:
+        field, planes = self.field(state), self.planes
+        return slide_excess(
+            field.group, state.side[field.member], field.residual, state.a, planes.plane,
+            planes.plus, planes.minus, field.multiplier,
+        )  # fmt: skip
 
     def _room(self, name: str, *shape: int) -> ndarray:
         """An array that is used again in every window."""

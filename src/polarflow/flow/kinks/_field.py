@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ._patterns import FAST, add, dot, plane_forces, project_force
+from ._patterns import FAST, SLIDE, add, dot, plane_forces, project_force
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -62,18 +62,47 @@ def group_forces(active, on, jump, normals, force):
 
 @njit(cache=True, error_model="numpy")
 def velocities(
-    active, group_side, residual, normals, plane, plus, minus, slides, inverse, force
+    active, group_side, residual, normals, plane, plus, minus, slides, inverse, force, multiplier
 ):  # fmt: skip
-    """D (G, C, q) of every pattern at a residual (n, C), projected on sliding kinks."""
+    """D (G, C, q) of every pattern at a residual (n, C), projected on sliding kinks.
+
+    `multiplier` (G, K, C) gets what projects it, of each sliding kink.
+    """
     groups, p = group_side.shape
     outputs = residual.shape[1]
     on = np.empty((p, outputs))
     jump = np.empty((p, outputs))
     plane_forces(residual, plane, plus, minus, on, jump)
     group_forces(active, on, jump, normals, force)
-    mu = np.empty((inverse.shape[1], outputs))
     for g in range(groups):
-        project_force(group_side[g], normals, inverse[g], slides[g], force[g], mu)
+        project_force(group_side[g], normals, inverse[g], slides[g], force[g], multiplier[g])
+
+
+@njit(cache=True, error_model="numpy")
+def slide_excess(group, group_side, residual, a, plane, plus, minus, multiplier):
+    """By how much the multiplier of a sliding kink is beyond its bound, where that is most.
+
+    It is the force that pushes such a neuron off, below zero where all are held; -inf if none
+    slides.
+    """
+    p, outputs = group_side.shape[1], residual.shape[1]
+    on = np.empty((p, outputs))
+    jump = np.empty((p, outputs))
+    plane_forces(residual, plane, plus, minus, on, jump)
+    largest = -np.inf
+    for j in range(len(group)):
+        g = group[j]
+        i = 0
+        for h in range(p):
+            if group_side[g, h] != SLIDE:
+                continue
+            low, high = 0.0, 0.0
+            for o in range(outputs):
+                low -= multiplier[g, i, o] * a[j, o]
+                high -= (jump[h, o] - multiplier[g, i, o]) * a[j, o]
+            largest = max(largest, -min(low, high))
+            i += 1
+    return largest
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

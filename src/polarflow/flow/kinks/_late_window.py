@@ -136,6 +136,7 @@ def _restricted(
         slides=field.slides[old],
         inverse=field.inverse[old],
         force=field.force[old],
+        multiplier=field.multiplier[old],
         z=np.ascontiguousarray(field.z[some]),
     )
     return own, state, field

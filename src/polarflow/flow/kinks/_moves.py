@@ -174,18 +174,39 @@ class Window(Move):
             )  # fmt: skip
         return result
 
-    def _at(self, offset: float) -> KinkState:
-        side, w, a = self._end if offset == self.length else self._along_series(offset)
+    def shorten(self, length: float) -> None:
+        """End earlier."""
+        self.length = length
+        for cached in ("end", "_end", "_changes"):
+            self.__dict__.pop(cached, None)
+
+    @cached_property
+    def end(self) -> KinkState:
+        """The state at the window's end."""
+        side, w, a = self._end
         if self.prediction is not None:
             side, w, a = side.copy(), w.copy(), a.copy()
-            self._correct(offset, side, w, a)
-        scale, drift = self.engine.normalise(w, a, self.state.log_scale)
-        state = KinkState(*self._time(offset), side, w, a, scale)
-        if offset == self.length:
-            self.drift = drift
-            if self.prediction is not None:
-                self.engine.feedback.reach(state)
+            self._correct(self.length, side, w, a)
+        scale, self.drift = self.engine.normalise(w, a, self.state.log_scale)
+        state = KinkState(*self._time(self.length), side, w, a, scale)
+        if self.prediction is not None:
+            self.engine.feedback.reach(state)
         return state
+
+    @cached_property
+    def first_event(self) -> float:
+        """The offset of the first event; inf if there is none."""
+        base, count, room = self.segments
+        return float(np.min(room["start"][base[count > 1] + 1], initial=np.inf))
+
+    def _at(self, offset: float) -> KinkState:
+        if offset == self.length:
+            return self.end
+        side, w, a = self._along_series(offset)
+        if self.prediction is not None:
+            self._correct(offset, side, w, a)
+        scale, _ = self.engine.normalise(w, a, self.state.log_scale)
+        return KinkState(*self._time(offset), side, w, a, scale)
 
     def _along_series(self, offset: float) -> tuple[ndarray, ndarray, ndarray]:
         """Patterns and weights, not corrected yet, nor normalised."""

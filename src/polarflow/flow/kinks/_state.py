@@ -47,6 +47,7 @@ class Field:
     - `slides`, `inverse`: how many kinks every group slides on, and the pseudo-inverses of their
       normals (see `sliding_inverses`).
     - `force`: D of every group under the scaled residual, shape `(G, C, q)`.
+    - `multiplier`: what holds every group on its sliding kinks, shape `(G, K, C)`.
     - `z`: w_j.e_h for all neurons and hyperplanes, shape `(m, p)`.
     """
 
@@ -58,6 +59,7 @@ class Field:
     slides: ndarray
     inverse: ndarray
     force: ndarray
+    multiplier: ndarray
     z: ndarray
 
 
