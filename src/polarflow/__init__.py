@@ -52,6 +52,12 @@ _ROOMS = {
     "Saddle": "saddles",
 }
 
+#: Rooms that are at hand as attributes.
+_OPEN = (
+    "comparators", "data", "errors", "flow", "limit", "losses", "margins", "ncf", "networks",
+    "plotting", "saddles", "solution", "spec", "store",
+)  # fmt: skip
+
 __all__ = ["__version__", *_ROOMS]  # noqa: PLE0604
 
 
@@ -62,6 +68,8 @@ def __getattr__(name: str) -> Any:
         value: Any = version("polarflow")
     elif name in _ROOMS:
         value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    elif name in _OPEN:
+        value = import_module(f".{name}", __name__)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -69,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_OPEN})

@@ -48,12 +48,15 @@ class FlowRecord:
     def trajectory(self, snapshots: Sequence[Snapshot], inputs: ndarray) -> Trajectory:
         """Snapshots as arrays; `inputs` are those at which the network's values are wanted."""
         problem = self.problem
-        blocks = [self.engine.blocks(s.state) for s in snapshots]
         count, shape = len(snapshots), problem.initial.direction.shape
+        log_norm, direction = np.empty((count, shape[0])), np.empty((count, *shape))
         outputs = problem.prediction_shape[1:]
         output = np.zeros((count, len(inputs), *outputs))
-        for i in range(count) if len(inputs) else ():
-            output[i] = problem.network.predict(blocks[i], inputs)
+        for i, at in enumerate(snapshots):
+            blocks = self.engine.blocks(at.state)
+            log_norm[i], direction[i] = blocks.log_norm, blocks.direction
+            if len(inputs):
+                output[i] = problem.network.predict(blocks, inputs)
         prediction = np.array([s.prediction for s in snapshots])
         prediction = prediction.reshape(count, *problem.prediction_shape)
         log_loss = np.array([s.log_loss for s in snapshots])
@@ -65,8 +68,8 @@ class FlowRecord:
         return Trajectory(
             time=np.array([s.time for s in snapshots]),
             log_time=np.array([s.log_time for s in snapshots]),
-            log_norm=np.array([b.log_norm for b in blocks]).reshape(count, shape[0]),
-            direction=np.array([b.direction for b in blocks]).reshape(count, *shape),
+            log_norm=log_norm,
+            direction=direction,
             loss=loss,
             log_loss=log_loss,
             log_grad_norm=np.array([s.log_grad_norm for s in snapshots]),

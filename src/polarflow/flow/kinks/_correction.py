@@ -537,7 +537,7 @@ def correct_states(
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def mend_sides(
-    offset, z, residual, group, group_side, neuron_base, neuron_count, segment_start,
+    offset, z, residual, carried, group, group_side, neuron_base, neuron_count, segment_start,
     segment_change, change_plane, change_side, normals, plane, plus, minus, side, w, a,
 ):  # fmt: skip
     """Carry neurons that the correction has put beyond a kink across it, or back, in place.
@@ -555,6 +555,8 @@ def mend_sides(
     velocity = np.empty(q)
     normal = np.empty(q)
     for j in range(m):
+        if carried[j]:
+            continue
         for h in range(p):
             now = side[j, h]
             if abs(now) != 1 or now * z[j, h] >= -KINK_WIDTH:

@@ -11,8 +11,9 @@ from ...ncf import kkt_distance, ncf
 from ...networks import BlockState
 from .._engine import Halt, Measure
 from .._problem import Problem
+from ._cohorts import SEEN, Gathering, Scattered
 from ._compile import compile_missing
-from ._field import gradient, normalise, predict, slide_excess, velocities
+from ._field import gradient, predict, slide_excess, velocities
 from ._geometry import arrangement
 from ._kernel import LARGEST, Feedback
 from ._late_window import Late
@@ -38,7 +39,7 @@ from ._plateau import plateau_jump
 from ._residual import CODE, CORRELATION, SQUARE, scaled_residual
 from ._rides import EVENTS, Crowd, ride_window
 from ._series import coupled_series
-from ._state import Field, KinkState, targets
+from ._state import Field, KinkState, Rows, targets
 from ._stiff import StiffSolver
 
 _MAX_ORDER = 30
@@ -90,6 +91,7 @@ class KinkExactEngine:
         self.feedback = Feedback(self.label.size, self.planes.normals.shape[1])
         self._rooms: dict[str, ndarray] = {}
         self._last: tuple[KinkState, Field] | None = None
+        self._full: tuple[KinkState, KinkState] | None = None
         margins = isinstance(problem.loss, MarginLoss) and self.label.size <= LARGEST
         self.late = Late(self) if margins else None
         rng = np.random.default_rng(0)
@@ -101,6 +103,7 @@ class KinkExactEngine:
             np.empty((0, 1, self.planes.normals.shape[1])),
         )  # fmt: skip
         self._arrange_initial()
+        self._gathering = Gathering(self)
 
     def _arrange_initial(self) -> None:
         blocks = self.problem.initial
@@ -113,15 +116,15 @@ class KinkExactEngine:
         size = np.linalg.norm(across, axis=1)
         size[size < 1e-14] = 0.0
         imbalance = 2.0 * (np.sum(a * a, axis=1) - np.sum(w * w, axis=1))
-        self.balanced = np.abs(imbalance) <= 4e-12
-        imbalance[self.balanced | zero] = 0.0
+        balanced = np.abs(imbalance) <= 4e-12
+        imbalance[balanced | zero] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             self._direction_across = np.where(size[:, None] > 0, across / size[:, None], 0.0)
             log_across = np.where(zero, -np.inf, np.log(size) + log_scale)
             log_imbalance = np.log(np.abs(imbalance)) + 2.0 * log_scale
-        #: What each neuron keeps: the norm of w across the span, and |a|^2 - |w|^2.
-        self.constants = log_across, log_imbalance, np.sign(imbalance)
-        self.zero = zero
+        self.rows = Rows(
+            zero, balanced, log_across, log_imbalance, np.sign(imbalance), np.zeros_like(zero)
+        )
         self._initial_w = np.ascontiguousarray(np.where(zero[:, None], 0.0, inside))
         self._initial_a = np.where(zero[:, None], 0.0, np.sqrt(2.0) * a)
         self._initial_scale = log_scale
@@ -130,6 +133,7 @@ class KinkExactEngine:
         """Forget the lengths of the last steps: the next state is not theirs."""
         self.last_length = np.inf
         self._stiff.restart()
+        self._gathering.restart()
         if self.late is not None:
             self.late.restart()
 
@@ -139,10 +143,10 @@ class KinkExactEngine:
         """The state at time zero, with the patterns that the flow takes from there."""
         compile_missing()
         w, a = self._initial_w.copy(), np.ascontiguousarray(self._initial_a)
-        scale, _ = self.normalise(w, a, self._initial_scale)
+        scale, _ = self.rows.normalise(w, a, self._initial_scale)
         z = w @ self.planes.normals.T
         side = np.where(z > 0, ON, OFF).astype(np.int8)
-        state = KinkState(0.0, -np.inf, side, w, a, scale)
+        state = KinkState(0.0, -np.inf, side, w, a, scale, self.rows)
         self._start_on_kinks(state, z)
         return state
 
@@ -158,7 +162,7 @@ class KinkExactEngine:
         plane_forces(residual, self.planes.plane, self.planes.plus, self.planes.minus, on, jump)
         for j in np.unique(touching[:, 0]):
             met = touching[touching[:, 0] == j, 1]
-            if self.zero[j]:
+            if self.rows.zero[j]:
                 state.side[j, met] = REST
                 continue
             own = state.side[j]
@@ -202,34 +206,56 @@ class KinkExactEngine:
         self.totals[1] += outcome == SLID
         self.totals[2] += outcome == BRANCHED
 
-    def normalise(self, w: ndarray, a: ndarray, log_scale: ndarray) -> tuple[ndarray, float]:
-        """Scale weights to |a|^2 + |w|^2 = 2, in place; restores |a| = |w| where it must hold.
-
-        **Returns** the new log scales, and the largest relative change of |a|^2 - |w|^2.
-        """
-        out = np.empty_like(log_scale)
-        return out, normalise(w, a, log_scale, self.zero, self.balanced, *self.constants, out)
-
     def blocks(self, state: KinkState) -> BlockState:
         """The weights in polar form."""
-        with np.errstate(under="ignore"):
-            across = np.exp(self.constants[0] - state.log_scale)
-        w = state.w @ self.planes.basis.T + across[:, None] * self._direction_across
-        direction = np.concatenate([state.a, w], axis=1) / np.sqrt(2.0)
-        direction[self.zero] = self.problem.initial.direction[self.zero]
-        log_norm = np.where(self.zero, -np.inf, state.log_scale + 0.5 * np.log(2.0))
+        m, q = self._initial_w.shape
+        outputs = self.label.shape[1]
+        if state.cohorts is not None and (self._full is None or self._full[0] is not state):
+            room = self._room("w", m, q), self._room("a", m, outputs), self._room("scale", m)
+            state = state.cohorts.expand(state, *room)
+        else:
+            state = self.full(state)
+        half = np.sqrt(0.5)
+        zero, across = self.rows.zero, self.rows.log_across
+        direction = np.empty((m, outputs + len(self.planes.basis)))
+        np.multiply(state.a, half, out=direction[:, :outputs])
+        if (self.planes.basis == np.eye(*self.planes.basis.shape)).all():
+            np.multiply(state.w, half, out=direction[:, outputs:])
+        else:
+            direction[:, outputs:] = state.w @ (half * self.planes.basis.T)
+        if np.isfinite(across).any():
+            with np.errstate(under="ignore"):
+                size = half * np.exp(across - state.log_scale)
+            direction[:, outputs:] += size[:, None] * self._direction_across
+        direction[zero] = self.problem.initial.direction[zero]
+        log_norm = np.where(zero, -np.inf, state.log_scale + 0.5 * np.log(2.0))
         return BlockState(log_norm, direction)
 
     def distance(self, before: KinkState, after: KinkState) -> float:
         """How far apart two states are in a picture: the mean turn, and growth weighed less."""
-        turn = np.linalg.norm(after.w - before.w, axis=1).mean()
-        growth = np.abs(after.log_scale - before.log_scale).mean()
-        return float(turn + 0.02 * growth)
+        (w, scale), (w_after, scale_after) = self._sample(before), self._sample(after)
+        turn = np.linalg.norm(w_after - w, axis=1).mean()
+        return float(turn + 0.02 * np.abs(scale_after - scale).mean())
+
+    def _sample(self, state: KinkState) -> tuple[ndarray, ndarray]:
+        """Weights w and log scales of neurons, all of them if they are few."""
+        if state.cohorts is not None:
+            return state.cohorts.sample(state)
+        step = -(-len(self.rows.zero) // SEEN) if self._gathering.wanted else 1
+        return state.w[::step], state.log_scale[::step]
+
+    def full(self, state: KinkState) -> KinkState:
+        """The state of all neurons; that of the last one is remembered."""
+        if state.cohorts is None:
+            return state
+        if self._full is None or self._full[0] is not state:
+            self._full = state, state.cohorts.expand(state)
+        return self._full[1]
 
     def note(self, counts: ndarray, drift: float) -> None:
         """Count events and intervals of a step that was taken."""
         self.totals += counts[:3]
-        self.evaluations += counts[3] / len(self.zero)
+        self.evaluations += counts[3] / len(self.rows.zero)
         self.drift = max(self.drift, drift)
 
     def counts(self) -> dict[str, Any]:
@@ -244,16 +270,19 @@ class KinkExactEngine:
 
     # -- the field ------------------------------------------------------------------------
 
-    def predict(self, z: ndarray, a: ndarray, share: ndarray) -> ndarray:
-        """Predictions (n, C) of neurons with w.e = z (m, p), and shares exp(2 log scale)."""
+    def predict(
+        self, z: ndarray, a: ndarray, share: ndarray, side: ndarray, carried: ndarray
+    ) -> ndarray:
+        """Predictions (n, C) of rows with w.e = z (m, p), and shares exp(2 log scale)."""
         prediction = np.empty_like(self.label)
         planes = self.planes
-        predict(z, a, share, planes.plane, planes.plus, planes.minus, prediction)
+        predict(z, a, share, side, carried, planes.plane, planes.plus, planes.minus, prediction)
         return prediction
 
     def _predict(self, state: KinkState, z: ndarray) -> ndarray:
         with np.errstate(under="ignore"):
-            return self.predict(z, state.a, np.exp(2.0 * state.log_scale))
+            share = np.exp(2.0 * state.log_scale)
+            return self.predict(z, state.a, share, state.side, state.rows.carried)
 
     def prediction(self, state: KinkState) -> ndarray:
         """The network at the examples, shape `(n, C)`."""
@@ -312,10 +341,14 @@ class KinkExactEngine:
             log_spread = float(np.log(self.planes.spread))
             for state in states:
                 field = self.field(state)
-                top = float(np.max(state.log_scale[~self.zero], initial=-np.inf))
+                top = float(np.max(state.log_scale[~state.rows.zero], initial=-np.inf))
                 top = top if np.isfinite(top) else 0.0
                 share = np.exp(2.0 * (state.log_scale - top))
-                square, fastest = gradient(field.group, state.w, state.a, share, field.force)
+                square, fastest = gradient(
+                    field.group, state.w, state.a, share, state.rows.carried, field.force
+                )
+                if state.cohorts is not None:
+                    fastest = state.cohorts.fastest(state, field, fastest)
                 size = float(np.linalg.norm(field.residual))
                 loss = self.problem.loss
                 log_residual = field.unit + float(np.log(size))
@@ -336,9 +369,10 @@ class KinkExactEngine:
 
     def ncf(self, state: KinkState) -> tuple[ndarray, ndarray]:
         """The NCF of every block under the residual's direction, and its KKT distance."""
+        state = self.full(state)
         field = self.field(state)
         speed = np.linalg.norm(field.force, axis=(1, 2))[field.group]
-        living = (speed > self.rounding_speed(field)) & ~self.zero
+        living = (speed > self.rounding_speed(field)) & ~self.rows.zero
         value, distance = np.full((2, len(living)), np.nan)
         blocks = self.blocks(state)
         x, slope = self.problem.data.x, self.problem.two_layer.slope
@@ -365,6 +399,13 @@ class KinkExactEngine:
         """A jump over a constant residual where there is one, else a window."""
         if self.branching == "stop" and self.totals[2]:
             raise Halt("branching", f"{self.totals[2]} {_BRANCHED}")
+        try:
+            return self._advance(state, end)
+        except Scattered:
+            self._gathering.scattered()
+            return self._advance(self.full(state), end, gather=False)
+
+    def _advance(self, state: KinkState, end: float, *, gather: bool = True) -> Move:
         self.evaluations += 1.0
         field = self.field(state)
         longest = np.inf
@@ -374,7 +415,11 @@ class KinkExactEngine:
             gap = end + float(np.log1p(-np.exp(state.log_time - end)))
             longest = float(np.exp(min(gap + field.unit, 700.0)))
         jump = plateau_jump(self, state, field, longest)
-        return jump if jump is not None else self._window(state, field, longest)
+        if jump is not None:
+            return jump
+        if gather:
+            state, field = self._gathering.gather(state, field)
+        return self._window(state, field, longest)
 
     def _window(self, state: KinkState, field: Field, longest: float) -> Move:
         """A window of at most the given length: the coupled series, cut where events demand."""
@@ -424,7 +469,7 @@ class KinkExactEngine:
         )  # fmt: skip
         self._hold_slides(window)
         # Where events end windows before stability would, nothing is stiff.
-        self._stiff.notice(window.length, gain * planes.spread**2 * 2.0 * load)
+        self._stiff.notice(window.length, gain * planes.spread**2 * 2.0 * load, order)
         self._stiff.spend(window.work)
         self._stiff.advanced(window.length)
         self.last_length = window.length
@@ -459,8 +504,8 @@ class KinkExactEngine:
     def _slide_excess(self, state: KinkState) -> float:
         field, planes = self.field(state), self.planes
         return slide_excess(
-            field.group, state.side[field.member], field.residual, state.a, planes.plane,
-            planes.plus, planes.minus, field.multiplier,
+            state.rows.carried, field.group, state.side[field.member], field.residual, state.a,
+            planes.plane, planes.plus, planes.minus, field.multiplier,
         )  # fmt: skip
 
     def _room(self, name: str, *shape: int) -> ndarray:

@@ -7,8 +7,11 @@ from ._patterns import FAST, SLIDE, add, dot, plane_forces, project_force
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def predict(z, a, share, plane, plus, minus, prediction):
-    """The network's values (n, C) from w.e of all neurons (m, p) and their shares."""
+def predict(z, a, share, side, carried, plane, plus, minus, prediction):
+    """The network's values (n, C) from w.e of all rows (m, p) and their shares.
+
+    A neuron is on where w.e > 0; one that is `carried` where its pattern is.
+    """
     m, p = z.shape
     outputs = a.shape[1]
     on_value = np.zeros((p, outputs))
@@ -18,6 +21,12 @@ def predict(z, a, share, plane, plus, minus, prediction):
             continue
         for o in range(outputs):
             t = share[j] * a[j, o]
+            if carried[j]:
+                for h in range(p):
+                    v = t * z[j, h]
+                    value[h, o] += v
+                    on_value[h, o] += v if side[j, h] > 0 else 0.0
+                continue
             for h in range(p):
                 v = t * z[j, h]
                 value[h, o] += v
@@ -79,7 +88,7 @@ def velocities(
 
 
 @njit(cache=True, error_model="numpy")
-def slide_excess(group, group_side, residual, a, plane, plus, minus, multiplier):
+def slide_excess(carried, group, group_side, residual, a, plane, plus, minus, multiplier):
     """By how much the multiplier of a sliding kink is beyond its bound, where that is most.
 
     It is the force that pushes such a neuron off, below zero where all are held; -inf if none
@@ -98,16 +107,23 @@ def slide_excess(group, group_side, residual, a, plane, plus, minus, multiplier)
                 continue
             low, high = 0.0, 0.0
             for o in range(outputs):
-                low -= multiplier[g, i, o] * a[j, o]
-                high -= (jump[h, o] - multiplier[g, i, o]) * a[j, o]
+                t = a[j, o]
+                if carried[j]:
+                    # The neurons of a cohort have one output weight, of the sign that slides.
+                    t = -1.0 if jump[h, 0] >= 0.0 else 1.0
+                low -= multiplier[g, i, o] * t
+                high -= (jump[h, o] - multiplier[g, i, o]) * t
             largest = max(largest, -min(low, high))
             i += 1
     return largest
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def gradient(group, w, a, share, force):
-    """The squared norm of the gradient, and the largest rate a.Dw of any neuron of norm sqrt 2."""
+def gradient(group, w, a, share, carried, force):
+    """The squared norm of the gradient, and the largest rate a.Dw of any neuron of norm sqrt 2.
+
+    Particles of cohorts are no neurons: their rates don't count.
+    """
     total = 0.0
     fastest = 0.0
     for j in range(len(group)):
@@ -124,7 +140,8 @@ def gradient(group, w, a, share, force):
             square += t * t
             growth += a[j, o] * t
         total += share[j] * square
-        fastest = max(fastest, growth)
+        if not carried[j]:
+            fastest = max(fastest, growth)
     return total, fastest
 
 

@@ -55,6 +55,11 @@ class Feedback:
         """Remember the end of a window."""
         self._state = state
 
+    def follow(self, old: "KinkState", new: "KinkState") -> None:
+        """Learn that a state is written otherwise."""
+        if self._state is old:
+            self._state = new
+
 
 def kernel(engine: "KinkExactEngine", state: "KinkState", big: ndarray | None = None) -> ndarray:
     """The kernel K (n C, n C) with h' = K r inside the patterns of a state.

@@ -1,6 +1,5 @@
 """Late windows of the kink-exact engine: when they are tried, and the states inside them."""
 
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -79,12 +78,13 @@ class Rides:
     def __init__(
         self, engine: "KinkExactEngine", state: "KinkState", field: "StateField", felt: ndarray
     ) -> None:
-        self.whole = engine, state, field
+        self.engine = engine
+        self.whole = state, field
         self.all_felt = bool(felt.all())
-        self.engine, self.state, self.field = self.whole
+        self.state, self.field = self.whole
         if not self.all_felt:
-            self.engine, self.state, self.field = _restricted(engine, state, field, felt)
-        self.parts = self.engine.parts(self.state, self.field)
+            self.state, self.field = _restricted(engine, state, field, felt)
+        self.parts = engine.parts(self.state, self.field)
 
     def ride(self, coefficient: ndarray, length: float) -> "Ridden":
         """The neurons that are felt along a residual polynomial."""
@@ -92,14 +92,15 @@ class Rides:
             self.engine, self.state, self.field, self.parts, coefficient, _BEYOND * length
         )
         self._count(window)
-        return Ridden(self.whole[0], window)
+        return Ridden(self.engine, window)
 
     def ride_all(self, found: Any, coefficient: ndarray, length: float) -> "Ridden":
         """All neurons along the residual polynomial of a window that was found."""
         if self.all_felt:
             ridden: Ridden = found
             return ridden
-        engine, state, field = self.whole
+        engine = self.engine
+        state, field = self.whole
         parts = engine.parts(state, field)
         return Ridden(engine, ride_along(engine, state, field, parts, coefficient, length))
 
@@ -108,24 +109,21 @@ class Rides:
         return kernel(self.engine, state)
 
     def _count(self, window: Window) -> None:
-        engine, state, _ = self.whole
-        engine.evaluations += 1.0 + float(window.segments[1].sum()) / len(state.a)
+        neurons = len(self.whole[0].a)
+        self.engine.evaluations += 1.0 + float(window.segments[1].sum()) / neurons
 
 
 def _restricted(
     engine: "KinkExactEngine", state: "KinkState", field: "StateField", some: ndarray
-) -> "tuple[KinkExactEngine, KinkState, StateField]":
-    """An engine, a state and a field of some of the neurons; the residual stays that of all."""
-    own = copy(engine)
-    own.zero, own.balanced = engine.zero[some], engine.balanced[some]
-    across, imbalance, sign = engine.constants
-    own.constants = across[some], imbalance[some], sign[some]
+) -> "tuple[KinkState, StateField]":
+    """The state and the field of some of the neurons; the residual stays that of all."""
     state = replace(
         state,
         side=np.ascontiguousarray(state.side[some]),
         w=np.ascontiguousarray(state.w[some]),
         a=np.ascontiguousarray(state.a[some]),
         log_scale=state.log_scale[some],
+        rows=state.rows[some],
     )
     group, member = group_patterns(state.side, engine.keys)
     old = field.group[some][member]
@@ -139,7 +137,7 @@ def _restricted(
         multiplier=field.multiplier[old],
         z=np.ascontiguousarray(field.z[some]),
     )
-    return own, state, field
+    return state, field
 
 
 class Ridden:

@@ -4,6 +4,7 @@ Offsets count the time in which neurons move under the residual scaled by exp(-u
 d tau = exp(unit) dt.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,15 @@ class Move:
         with np.errstate(over="ignore"):
             return float(np.exp(log_time)), log_time
 
+    def _made(
+        self, offset: float, side: ndarray, w: ndarray, a: ndarray, scale: ndarray
+    ) -> KinkState:
+        time, log_time = self._time(offset)
+        return replace(
+            self.state, time=time, log_time=log_time, side=side, w=w, a=a, log_scale=scale,
+            residual=None,
+        )  # fmt: skip
+
     def _at(self, offset: float) -> KinkState:
         raise NotImplementedError
 
@@ -187,8 +197,8 @@ class Window(Move):
         if self.prediction is not None:
             side, w, a = side.copy(), w.copy(), a.copy()
             self._correct(self.length, side, w, a)
-        scale, self.drift = self.engine.normalise(w, a, self.state.log_scale)
-        state = KinkState(*self._time(self.length), side, w, a, scale)
+        scale, self.drift = self.state.rows.normalise(w, a, self.state.log_scale)
+        state = self._made(self.length, side, w, a, scale)
         if self.prediction is not None:
             self.engine.feedback.reach(state)
         return state
@@ -205,8 +215,8 @@ class Window(Move):
         side, w, a = self._along_series(offset)
         if self.prediction is not None:
             self._correct(offset, side, w, a)
-        scale, _ = self.engine.normalise(w, a, self.state.log_scale)
-        return KinkState(*self._time(offset), side, w, a, scale)
+        scale, _ = self.state.rows.normalise(w, a, self.state.log_scale)
+        return self._made(offset, side, w, a, scale)
 
     def _along_series(self, offset: float) -> tuple[ndarray, ndarray, ndarray]:
         """Patterns and weights, not corrected yet, nor normalised."""
@@ -260,9 +270,9 @@ class Window(Move):
             z = w @ planes.normals.T
             residual = self._residual(z, a)
         mend_sides(
-            offset, z, residual, self.group, self.parts.group_side, base, count, room["start"],
-            room["change"], room.planes, room.sides, planes.normals, planes.plane, planes.plus,
-            planes.minus, side, w, a,
+            offset, z, residual, self.state.rows.carried, self.group, self.parts.group_side, base,
+            count, room["start"], room["change"], room.planes, room.sides, planes.normals,
+            planes.plane, planes.plus, planes.minus, side, w, a,
         )  # fmt: skip
 
     @cached_property
@@ -322,7 +332,8 @@ class Window(Move):
     def _residual(self, z: ndarray, a: ndarray) -> ndarray:
         """The residual at weights that are not normalised yet, divided by exp(unit); z is w.e."""
         engine = self.engine
-        prediction = engine.predict(z, a, self.parts.share)
+        state = self.state
+        prediction = engine.predict(z, a, self.parts.share, state.side, state.rows.carried)
         residual = np.empty_like(prediction)
         unit = scaled_residual(engine.kind, prediction, engine.label, engine.factor, residual)
         return residual * np.exp(unit - self.unit)
@@ -360,17 +371,17 @@ class Jump(Move):
         return np.unique(np.concatenate([np.geomspace(first, self.length, 24)[:-1], even]))
 
     def _at(self, offset: float) -> KinkState:
-        engine, state = self.engine, self.state
+        state = self.state
         base, count, room = self.segments
         side = np.empty_like(state.side)
         w, a = np.empty_like(state.w), np.empty_like(state.a)
         scale = np.empty_like(state.log_scale)
         jump_states(
-            offset, state.side, *engine.constants, base, count, room["start"], room["w"],
+            offset, state.side, *state.rows.constants, base, count, room["start"], room["w"],
             room["a"], room["scale"], room["unit"], room["size"], room["change"],
             room.planes, room.sides, side, w, a, scale,
         )  # fmt: skip
-        return KinkState(*self._time(offset), side, w, a, scale)
+        return self._made(offset, side, w, a, scale)
 
     def _count(self, offset: float, counts: ndarray) -> None:
         base, count, room = self.segments

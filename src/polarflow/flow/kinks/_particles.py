@@ -14,7 +14,7 @@ from numpy import ndarray
 from ._patterns import FAST
 
 #: Groups are lumped if the particles are at most so many, and the neurons so many times more.
-_MOST_PARTICLES = 16
+MOST_PARTICLES = 16
 _CROWD = 3
 
 
@@ -69,7 +69,7 @@ def group_moments(group, groups, w, a, share, lumped):
     total = 0
     for g in range(groups):
         lumped[g] = -1
-        if k <= _MOST_PARTICLES and size[g] >= _CROWD * k:
+        if k <= MOST_PARTICLES and size[g] >= _CROWD * k:
             lumped[g] = total
             total += k
     moment = np.zeros((groups if total else 0, k, k))
@@ -133,6 +133,25 @@ def spread_particles(
             for c in range(q):
                 s += vector[g, outputs + c, b] * w[j, c]
             mix[j, b] = s
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def read_off(members, mix, particle, log_scale, w, a, scale):
+    """Neurons as combinations of particles (a, w), (K, C + q), into the rows that are theirs."""
+    count, outputs = len(particle), a.shape[1]
+    for i in range(len(members)):
+        j = members[i]
+        scale[j] = log_scale[i]
+        for o in range(outputs):
+            t = 0.0
+            for b in range(count):
+                t += mix[i, b] * particle[b, o]
+            a[j, o] = t
+        for c in range(w.shape[1]):
+            t = 0.0
+            for b in range(count):
+                t += mix[i, b] * particle[b, outputs + c]
+            w[j, c] = t
 
 
 def particles(

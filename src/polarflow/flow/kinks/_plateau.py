@@ -35,10 +35,17 @@ def plateau_jump(
         return None
     stiffness = engine.gain(field.residual) * engine.planes.spread**2
     allowed = _JUMP * engine.rtol
-    rate = np.linalg.norm(field.force, axis=(1, 2))[field.group] * ~engine.zero
+    zero = engine.rows.zero
+    blocks = len(zero)
+    if state.cohorts is not None:
+        limit = allowed / (stiffness * blocks) if stiffness > 0.0 else np.inf
+        if not state.cohorts.may_rest(state, field, limit, engine.rounding_speed(field)):
+            return None
+        state = engine.full(state)
+        field = engine.field(state)
+    rate = np.linalg.norm(field.force, axis=(1, 2))[field.group] * ~zero
     with np.errstate(under="ignore"):
-        share = np.exp(2.0 * state.log_scale) * ~engine.zero
-    blocks = len(share)
+        share = np.exp(2.0 * state.log_scale) * ~zero
     moving = rate > engine.rounding_speed(field)
     opposed = _opposed(engine, state, field, rate)
     tiny = share * stiffness * blocks <= allowed * rate.max(initial=0.0)
@@ -88,7 +95,7 @@ def _opposed(engine: "KinkExactEngine", state: KinkState, field: Field, rate: nd
     opposed = np.empty(len(rate), dtype=np.bool_)
     restore_opposed(
         field.group, field.force[:, 0], rate, state.w, state.a[:, 0], state.log_scale,
-        engine.constants[0], engine.balanced, opposed,
+        state.rows.log_across, state.rows.balanced, opposed,
     )  # fmt: skip
     return opposed
 
@@ -143,7 +150,7 @@ def _segments(
     whole = length
     while True:
         used = jump_segments(
-            moving, state.side, state.w, state.a, state.log_scale, *engine.constants, on, jump,
+            moving, state.side, state.w, state.a, state.log_scale, *state.rows.constants, on, jump,
             length, planes.normals, engine.noise, engine.branch, base, count, room["start"],
             room["w"], room["a"], room["scale"], room["unit"], room["size"], room["counts"],
             room["change"], room.planes, room.sides,

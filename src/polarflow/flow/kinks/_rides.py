@@ -6,6 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from .._engine import Halt
+from ._cohorts import Scattered
 from ._motion import EXTRA, NO_ROOM, UNKNOWN, window_rides
 from ._moves import MEMORY, TOO_MUCH, Parts, Segments, Window
 from ._window import cut_length, window_events
@@ -72,7 +73,7 @@ def ride_window(
     its events, once states are corrected for it, reaches the tolerance, or where their segments
     take too much memory; `stiffness` is a bound on the residual's rate.
 
-    **Raises:** `Halt` if a cap is met.
+    **Raises:** `Halt` if a cap is met, `Scattered` if a cohort can't be carried.
     """
     planes = engine.planes
     cut = prediction is not None
@@ -86,11 +87,13 @@ def ride_window(
     time, first_defect = np.empty(m), np.empty((m, 3))
     first_plane, first_kind = np.empty((2, m), np.int64)
     window_events(
-        field.group, parts.group_side, parts.first, parts.mix, parts.lumped, parts.k, field.z,
-        weight, output, order, multiplier, jump, degree, planes.normals, length, engine.noise,
-        slack, time, first_plane, first_kind, first_defect,
+        state.rows.carried, field.group, parts.group_side, parts.first, parts.mix, parts.lumped,
+        parts.k, field.z, weight, output, order, multiplier, jump, degree, planes.normals, length,
+        engine.noise, slack, time, first_plane, first_kind, first_defect,
     )  # fmt: skip
     if must_ride is not None:
+        if must_ride[state.rows.carried].any():
+            raise Scattered
         time[must_ride] = 0.0
         first_kind[must_ride] = UNKNOWN
 
@@ -156,6 +159,10 @@ def ride_window(
         )
     if cut:
         engine.crowd.reach = length / first_length
+    if state.cohorts is not None:
+        state.cohorts.carry(
+            state, parts, series, length, multiplier, jump, degree, planes.normals, slack
+        )
     room.trim(used)
     work = len(parts.w) * 4 + used * _SEGMENT
     return Window(

@@ -1,11 +1,53 @@
 """States of all neurons, and the field on them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray
 
 from .._problem import Problem
+from ._field import normalise
+
+if TYPE_CHECKING:
+    from ._cohorts import Cohorts
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a state keep, one number for each; a row is a neuron, or a particle.
+
+    **Attributes:**
+
+    - `zero`: neurons whose weights are zero.
+    - `balanced`: neurons with |a| = |w|, which is restored.
+    - `log_across`: the logarithm of the norm of w across the span of the examples.
+    - `log_imbalance`, `imbalance_sign`: those of |a|^2 - |w|^2.
+    - `carried`: particles of a cohort, which meet no hyperplanes (see `_cohorts.py`).
+    """
+
+    zero: ndarray
+    balanced: ndarray
+    log_across: ndarray
+    log_imbalance: ndarray
+    imbalance_sign: ndarray
+    carried: ndarray
+
+    def __getitem__(self, some: ndarray | slice) -> "Rows":
+        return Rows(*(getattr(self, field.name)[some] for field in fields(self)))
+
+    @property
+    def constants(self) -> tuple[ndarray, ndarray, ndarray]:
+        """`log_across`, `log_imbalance`, `imbalance_sign`."""
+        return self.log_across, self.log_imbalance, self.imbalance_sign
+
+    def normalise(self, w: ndarray, a: ndarray, log_scale: ndarray) -> tuple[ndarray, float]:
+        """Scale weights to |a|^2 + |w|^2 = 2, in place; restores |a| = |w| where it must hold.
+
+        **Returns** the new log scales, and the largest relative change of |a|^2 - |w|^2.
+        """
+        out = np.empty_like(log_scale)
+        return out, normalise(w, a, log_scale, self.zero, self.balanced, *self.constants, out)
 
 
 @dataclass(frozen=True)
@@ -23,7 +65,9 @@ class KinkState:
       part across it is constant.
     - `a`: output weights, shape `(m, C)`.
     - `log_scale`: shape `(m,)`.
+    - `rows`: what each row keeps.
     - `residual`: r/|r|, shape `(n, C)`, where it is known better than from the predictions.
+    - `cohorts`: the neurons that particles stand for, which are rows in their place.
     """
 
     time: float
@@ -32,7 +76,9 @@ class KinkState:
     w: ndarray
     a: ndarray
     log_scale: ndarray
+    rows: Rows
     residual: ndarray | None = None
+    cohorts: "Cohorts | None" = None
 
 
 @dataclass(frozen=True)

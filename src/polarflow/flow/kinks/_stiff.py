@@ -31,8 +31,10 @@ _NEWTON = 12
 _RIDES = 5
 #: Explicit windows after which stiff ones that didn't pay are tried again, at most.
 _LONGEST_PAUSE = 128
-#: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it.
-_STABLE = 4.0
+#: Explicit windows shorter than this, in units of the fastest relaxation, are not bound by it; nor
+#: those shorter than a part of the length at which a Taylor series of their order is stable, which
+#: is about 1.3 + 0.38 order.
+_STABLE, _PART = 4.0, 0.7
 
 
 def ride_along(
@@ -80,6 +82,7 @@ class StiffSolver:
         self._work = 0.0
         self._rate = np.inf
         self._explicit = np.inf
+        self._stable = _STABLE
         self._pause, self._longest_pause = 0, 16
 
     def restart(self) -> None:
@@ -100,8 +103,9 @@ class StiffSolver:
         self._work = 0.0
         self._pause = max(0, self._pause - 1)
 
-    def notice(self, length: float, bound: float) -> None:
+    def notice(self, length: float, bound: float, order: int) -> None:
         """Learn of an explicit window: several in a row at the edge of stability start us."""
+        self._stable = min(_STABLE, _PART * (1.3 + 0.38 * order))
         self._waiting = self._waiting + 1 if bound * length > 1.0 else 0
         self._explicit = max(self._explicit, length) if self._waiting > 1 else length
         if self._waiting >= 6 and self._pause == 0:
@@ -128,7 +132,7 @@ class StiffSolver:
         self._work = 0.0
         values, vectors = np.linalg.eigh(engine.factor * kernel(engine, state))
         values = np.maximum(values, 0.0)
-        if self._explicit * values[-1] < _STABLE:
+        if self._explicit * values[-1] < self._stable:
             self.active = False
             self._pause = self._longest_pause
             return None

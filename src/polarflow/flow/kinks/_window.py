@@ -174,10 +174,13 @@ def sort_by(first, size):
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def window_events(
-    group, group_side, first, mix, lumped, k, z, weight, output, order, multiplier, jump, degree,
-    normals, length, noise, slack, time, first_plane, first_kind, first_defect,
+    carried, group, group_side, first, mix, lumped, k, z, weight, output, order, multiplier, jump,
+    degree, normals, length, noise, slack, time, first_plane, first_kind, first_defect,
 ):  # fmt: skip
-    """The first event of each neuron along a series, and its defect (see `event_defect`)."""
+    """The first event of each neuron along a series, and its defect (see `event_defect`).
+
+    Rows that are `carried` are particles: they have none.
+    """
     p, q = normals.shape
     outputs = output.shape[2]
     groups, count = len(group_side), len(weight)
@@ -222,6 +225,10 @@ def window_events(
     crowd_still = False
     until = 0
     for j in sort_by(first, count):
+        if carried[j]:
+            time[j], first_plane[j], first_kind[j] = np.inf, -1, NONE
+            first_defect[j] = 0.0
+            continue
         g = group[j]
         i = first[j]
         whole = lumped[g] >= 0
