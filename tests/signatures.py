@@ -57,7 +57,7 @@ def _text(kind: Any) -> str:
 
 
 def follow_all() -> None:
-    """Flows of every kind; of a neuron in one dimension, and of one that starts on a kink."""
+    """Flows of every kind, of one neuron in a dimension, or starting on a kink, and of many."""
     for kind in KINDS.values():
         flow = follow.follow(case(0, **kind), 1e-6)
         assert flow.status == "ok", flow.message
@@ -67,6 +67,10 @@ def follow_all() -> None:
         data, start = pf.Data.from_arrays(x, [1.0], bias=False), np.array([weights])
         task = pf.problem(data, pf.TwoLayer(1), pf.block_state(np.zeros(1), start))
         assert pf.gradient_flow(task, stop=pf.Stop(time=1.0), branching="stay").status == "ok"
+    data = pf.Data.from_arrays(np.array([[-0.75], [-0.5], [0.125]]), [1.1, 0.1, 0.8], bias=True)
+    start = pf.balanced(pf.TwoLayer(4000), 2, log10_scale=-2, seed=0)
+    task = pf.problem(data, pf.TwoLayer(4000), start)
+    assert pf.gradient_flow(task, stop=pf.Stop(time=100.0)).status == "ok"
 
 
 def main() -> None:
