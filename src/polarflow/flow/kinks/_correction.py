@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy import ndarray
 
 from ._field import group_forces, plane_values
 from ._motion import evaluate_rows
@@ -28,10 +29,9 @@ from ._patterns import (
 from ._residual import SQUARE, extend_residual, scaled_residual
 from ._tree import pattern_forces
 
-#: Times at which dr is known; between them it is taken as linear.
-TIMES = 13
-#: Events at whose times it is known, being those that change it most.
-_EVENTS = 6
+#: Numbers of times at which dr is known, taken one after the other until they suffice; between
+#: them it is taken as linear. About half of the times are those of events that change it most.
+TIMES = (13, 25, 49, 97)
 #: Sweeps at each of the times for what dr does to itself.
 _SWEEPS = 40
 
@@ -44,7 +44,7 @@ def _insert(times, count, place, t):
 
 
 @njit(cache=True, error_model="numpy")
-def change_times(length, start, size, times):
+def change_times(length, start, size, times, halves):
     """Times, from the first event of a window to its end, at which to know how r deviates.
 
     dr is about piecewise linear, with kinks at the events: the strongest are among the times, and
@@ -55,14 +55,16 @@ def change_times(length, start, size, times):
     - `start`: the times of the events.
     - `size`: how much each changes the slope of dr.
     - `times`: gets the times, in order.
+    - `halves`: gets which of them halve a gap.
     """
+    halves[:] = False
     times[0] = length
     for t in start:
         times[0] = min(times[0], t)
     shortest = 1e-6 * (length - times[0])
     times[1] = length
     count = 2
-    for _ in range(min(_EVENTS, len(times) - 2)):
+    for _ in range(len(times) // 2):
         best, largest, spot = 0.0, 0.0, 0
         for i in range(len(start)):
             if size[i] * (length - start[i]) <= largest:
@@ -81,8 +83,26 @@ def change_times(length, start, size, times):
         for i in range(2, count):
             if times[i] - times[i - 1] > times[spot] - times[spot - 1]:
                 spot = i
+        for i in range(count, spot, -1):
+            halves[i] = halves[i - 1]
+        halves[spot] = True
         _insert(times, count, spot, 0.5 * (times[spot - 1] + times[spot]))
         count += 1
+
+
+def unseen_change(times: ndarray, halves: ndarray, changes: ndarray) -> float:
+    """About what the integral of dr lacks where it is linear between the times, as a norm.
+
+    A time that halves a gap shows by how much dr deviates from a line across the gap; across its
+    halves that is a quarter, or half if it has a kink there.
+    """
+    middle = np.flatnonzero(halves)
+    low, high = times[middle - 1], times[middle + 1]
+    part = ((times[middle] - low) / (high - low))[:, None, None]
+    chord = (1.0 - part) * changes[middle - 1] + part * changes[middle + 1]
+    lacks = ((high - low) / 3.0)[:, None] * (changes[middle] - chord).reshape(len(middle), -1)
+    # Of events that differ in sign and kind parts cancel.
+    return float(np.linalg.norm(lacks.sum(axis=0)) + np.linalg.norm(lacks))
 
 
 @njit(cache=True, error_model="numpy")

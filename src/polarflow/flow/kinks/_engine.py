@@ -487,18 +487,21 @@ class KinkExactEngine:
         low, high = window.first_event, window.length
         if not low < high:
             return
-        push = self._slide_excess(window.end)
+        push, held = self._slide_excess(window.end), -np.inf
         allowed = self.allowed(window.residual[0])
         if push * (high - low) <= allowed:
             return
-        while push * (high - low) > 0.1 * allowed and high - low > 1e-9 * window.length:
-            middle = 0.5 * (low + high)
+        shortest = 1e-9 * window.length
+        while push * (high - low) > 0.5 * allowed and high - low > shortest:
+            # Close to where it is let go, and after that.
+            part = 0.5 if held == -np.inf else min(0.1 + 0.9 * held / (held - push), 0.9)
+            at = low + part * (high - low)
             self.evaluations += 1.0
-            now = self._slide_excess(window.states(np.array([middle]))[0])
+            now = self._slide_excess(window.states(np.array([at]))[0])
             if now > 0.0:
-                high, push = middle, now
+                high, push = at, now
             else:
-                low = middle
+                low, held = at, now
         window.shorten(high)
 
     def _slide_excess(self, state: KinkState) -> float:

@@ -18,6 +18,7 @@ from ._correction import (
     feed_back,
     mend_sides,
     residual_changes,
+    unseen_change,
 )
 from ._jump import jump_states
 from ._kernel import group_kernel
@@ -39,6 +40,8 @@ _FELT = 1e-6
 _SEEN = 1e-4
 #: What may be missed of dr, in units of what the events of a window may do.
 _FORGIVEN = 0.05
+#: What may be missed of its integral between the times at which it is known, in these units.
+_UNSEEN = 1.0
 TOO_MUCH = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
 
 
@@ -295,17 +298,21 @@ class Window(Move):
         size = np.repeat(share[riders], count[riders] - 1)[inside] * (
             defect[:, 0] + defect[:, 1] + (self.length - start) * defect[:, 2]
         )
-        times = np.empty(TIMES)
-        change_times(self.length, start, size, times)
-        changes = np.empty((len(times), *engine.label.shape))
-        frozen = np.zeros_like(changes)
-        residual_changes(
-            times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
-            parts.k, weight, output, order, parts.share, base, count, room["start"],
-            room["w"], room["a"], room["order"], planes.normals, planes.plane, planes.plus,
-            planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
-            changes, frozen,
-        )  # fmt: skip
+        allowed = engine.allowed(self.residual[0]) / planes.spread
+        for number in TIMES:
+            times, halves = np.empty(number), np.empty(number, np.bool_)
+            change_times(self.length, start, size, times, halves)
+            changes = np.empty((number, *engine.label.shape))
+            frozen = np.zeros_like(changes)
+            residual_changes(
+                times, riders, self.group, parts.active, parts.first, parts.mix, parts.lumped,
+                parts.k, weight, output, order, parts.share, base, count, room["start"],
+                room["w"], room["a"], room["order"], planes.normals, planes.plane, planes.plus,
+                planes.minus, engine.kind, engine.label, engine.factor, self.unit, self.prediction,
+                changes, frozen,
+            )  # fmt: skip
+            if unseen_change(times, halves, changes) <= _UNSEEN * allowed:
+                break
         if not engine.feedback.known:
             cube = ((times - times[0]) / (self.length - times[0])) ** 3
             return times, changes, cube[:, None, None] * changes[-1]
