@@ -170,6 +170,26 @@ def test_stiff_windows_keep_the_accuracy_on_images() -> None:
     assert np.abs(ends[1e-7] - ends[1e-9]).max() < 1e-6
 
 
+def test_many_events_in_a_window_keep_the_tolerance() -> None:
+    # Hundreds of neurons cross in one window: thirteen times don't tell how the residual changes.
+    rng = np.random.default_rng(12)
+    data = pf.Data.from_arrays(rng.normal(size=(7, 2)), rng.normal(size=7), bias=False)
+    initial = pf.balanced(pf.TwoLayer(720), 2, scale=0.1 / 720**0.5, seed=12)
+    problem = pf.problem(data, pf.TwoLayer(720), initial)
+    times = np.linspace(0.2, 4.0, 20)
+
+    def follow(rtol: float) -> pf.Trajectory:
+        solution = pf.gradient_flow(problem, stop=pf.Stop(time=4.0), rtol=rtol)
+        return solution.evaluate(times)
+
+    exact = follow(1e-12)
+    for rtol in (1e-6, 1e-8, 1e-9):
+        found = follow(rtol)
+        ratio = np.exp(found.log_norm - exact.log_norm)[..., None]
+        error = np.linalg.norm(ratio * found.direction - exact.direction, axis=2)
+        assert np.median(error, axis=1).max() < rtol
+
+
 def test_time_and_labels_scale() -> None:
     problem = random_problem(5)
     stop = pf.Stop(time=6.0)

@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
-from ._correction import (
-    TIMES,
-    change_times,
-    correct_states,
-    feed_back,
-    mend_sides,
-    residual_changes,
-    unseen_change,
-)
+from ._changes import TIMES, change_times, feed_back, residual_changes, unseen_change
+from ._correction import correct_states, mend_sides
 from ._jump import jump_states
 from ._kernel import group_kernel
 from ._particles import group_patterns, particles
@@ -298,6 +291,8 @@ class Window(Move):
         size = np.repeat(share[riders], count[riders] - 1)[inside] * (
             defect[:, 0] + defect[:, 1] + (self.length - start) * defect[:, 2]
         )
+        sooner = np.argsort(start)
+        start, size = start[sooner], size[sooner]
         allowed = engine.allowed(self.residual[0]) / planes.spread
         for number in TIMES:
             times, halves = np.empty(number), np.empty(number, np.bool_)
