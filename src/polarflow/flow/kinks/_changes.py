@@ -31,9 +31,9 @@ def _insert(times, count, place, t):
 def change_times(length, start, size, times, halves):
     """Times, from the first event of a window to its end, at which to know how r deviates.
 
-    dr is about piecewise linear, with kinks at the events: the strongest are among the times. Gaps
-    between those are halved, in turn the longest one and the one across which a line may be off by
-    most because of the events inside.
+    dr is about piecewise linear, with kinks at the events: the strongest are among the times. All
+    gaps between those are halved, and then, in turn, the longest one and the one across which a
+    line may be off by most because of the events inside.
 
     **Arguments:**
 
@@ -47,7 +47,7 @@ def change_times(length, start, size, times, halves):
     shortest = 1e-6 * (length - times[0])
     times[1] = length
     count = 2
-    for _ in range(len(times) // 2):
+    for _ in range((len(times) - 3) // 2):
         best, largest, spot = 0.0, 0.0, 0
         for i in range(len(start)):
             if size[i] * (length - start[i]) <= largest:
@@ -61,6 +61,11 @@ def change_times(length, start, size, times, halves):
             break
         _insert(times, count, spot, best)
         count += 1
+    for spot in range(count - 1, 0, -1):
+        halves[2 * spot - 1] = True
+        times[2 * spot] = times[spot]
+        times[2 * spot - 1] = 0.5 * (times[spot - 1] + times[spot])
+    count = 2 * count - 1
     off = np.empty(len(times))
     while count < len(times):
         off[:] = 0.0

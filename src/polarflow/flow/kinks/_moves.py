@@ -34,7 +34,7 @@ _SEEN = 1e-4
 #: What may be missed of dr, in units of what the events of a window may do.
 _FORGIVEN = 0.05
 #: What may be missed of its integral between the times at which it is known, in these units.
-_UNSEEN = 1.0
+_UNSEEN = 2.0
 TOO_MUCH = "the number of events of one neuron in one step, or of its multipliers, passes its cap"
 
 
