@@ -12,9 +12,11 @@ from numpy import ndarray
 from ..networks import BlockState
 from ._engine import Engine, State, Window
 
-#: What the extrapolated length of one piece may be off by, relative to it and absolutely; the
-#: second is at least a tenth of the tolerance.
-_RELATIVE, _ABSOLUTE = 1e-6, 1e-11
+#: What the extrapolated length of one piece may be off by: relative to it, to the path so far, and
+#: absolutely; the last is at least a tenth of the tolerance.
+_RELATIVE, _WHOLE, _ABSOLUTE = 1e-6, 1e-7, 1e-11
+#: How many times the last change of its length a piece with kinks may be off.
+_SURE = 3.0
 #: A piece that is straight to this is not halved.
 _STRAIGHT = 1e-5
 #: How often a piece between two samples may be halved.
@@ -41,8 +43,8 @@ class PathMeter:
     **Attributes:**
 
     - `length`: so far.
-    - `error`: the sum of what the last extrapolations changed, an estimate of the error that is
-      too large where the path is smooth.
+    - `error`: three times the sum of what the last extrapolations changed, an upper estimate of the
+      error, far too large where the path is smooth.
     """
 
     def __init__(self, engine: Engine[Any], state: State) -> None:
@@ -58,6 +60,9 @@ class PathMeter:
         ends = [0.0, *offsets.tolist()]
         at = {0.0: self._last}
         at |= self._at(window, ends[1:])
+        whole = self.length + sum(
+            float(np.linalg.norm(at[b] - at[a])) for a, b in zip(ends[:-1], ends[1:], strict=True)
+        )
         part = [0.0] * len(offsets)
         pieces = [(i, a, b, 0) for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True))]
         while pieces:
@@ -75,13 +80,14 @@ class PathMeter:
                 change = abs(fine - coarse)
                 # A bend may hide from three lengths that happen to agree.
                 curved = chords[2] - chords[0] > _STRAIGHT * fine and depth < 2
-                rough = change > _RELATIVE * fine + self._noise and depth < _DEEPEST
+                wanted = _RELATIVE * fine + _WHOLE * whole + self._noise
+                rough = change > wanted and depth < _DEEPEST
                 if curved or rough:
                     middle = inner[3 * k + 1]
                     rest += [(i, a, middle, depth + 1), (i, middle, b, depth + 1)]
                     continue
                 part[i] += fine + (fine - coarse) / 15.0
-                self.error += change
+                self.error += _SURE * change
             pieces = rest
         self._last = at[ends[-1]]
         lengths = self.length + np.cumsum(part)
