@@ -215,17 +215,17 @@ class KinkExactEngine:
             state = state.cohorts.expand(state, *room)
         else:
             state = self.full(state)
-        half = np.sqrt(0.5)
+        root = np.sqrt(2.0)
         zero, across = self.rows.zero, self.rows.log_across
         direction = np.empty((m, outputs + len(self.planes.basis)))
-        np.multiply(state.a, half, out=direction[:, :outputs])
+        np.divide(state.a, root, out=direction[:, :outputs])
         if (self.planes.basis == np.eye(*self.planes.basis.shape)).all():
-            np.multiply(state.w, half, out=direction[:, outputs:])
+            np.divide(state.w, root, out=direction[:, outputs:])
         else:
-            direction[:, outputs:] = state.w @ (half * self.planes.basis.T)
+            np.divide(state.w @ self.planes.basis.T, root, out=direction[:, outputs:])
         if np.isfinite(across).any():
             with np.errstate(under="ignore"):
-                size = half * np.exp(across - state.log_scale)
+                size = np.exp(across - state.log_scale) / root
             direction[:, outputs:] += size[:, None] * self._direction_across
         direction[zero] = self.problem.initial.direction[zero]
         log_norm = np.where(zero, -np.inf, state.log_scale + 0.5 * np.log(2.0))
