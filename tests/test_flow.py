@@ -1,5 +1,7 @@
 """The kink-exact flow: closed forms, conserved quantities, symmetries, stops, any scale."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,6 +170,31 @@ def test_stiff_windows_keep_the_accuracy_on_images() -> None:
         ends[rtol] = solution.final.weights()[0]
     assert np.abs(ends[1e-5] - ends[1e-9]).max() < 1e-4
     assert np.abs(ends[1e-7] - ends[1e-9]).max() < 1e-6
+
+
+@pytest.mark.parametrize(("seed", "branching"), [(4, "on"), (42, "on"), (5, "off")])
+def test_a_neuron_that_turns_in_a_jump_stays_on_the_side_that_was_chosen(
+    seed: int, branching: str
+) -> None:
+    # Where a passes zero on a slide, rounding of |a|^2 - |w|^2 sent neurons across the kink again.
+    rng = np.random.default_rng([7, seed])
+    n, d = int(rng.integers(3, 8)), int(rng.integers(2, 4))
+    x, y = rng.normal(size=(n, d)), rng.normal(size=n)
+    theta = rng.normal(size=(400, 1 + d))
+    norm = np.linalg.norm(theta, axis=1)
+    initial = pf.block_state(np.log(1e-9 * norm), theta / norm[:, None])
+    loss = pf.Square("mean", 2.0)
+    problem = pf.problem(pf.Data(x, y, False, "r"), pf.TwoLayer(400), initial, loss=loss)
+
+    def follow(times: Sequence[float]) -> pf.Solution:
+        return pf.gradient_flow(
+            problem, stop=pf.Stop(time=8.0), rtol=1e-4, record_times=times, branching=branching
+        )
+
+    one, many = follow([8.0]), follow(list(np.linspace(0.1, 8.0, 80)))
+    assert one.events == many.events and one.events.branchings > 0
+    apart = one.recorded.direction[-1] - many.recorded.direction[-1]
+    assert np.abs(apart).max() < 1e-5
 
 
 def test_many_events_in_a_window_keep_the_tolerance() -> None:

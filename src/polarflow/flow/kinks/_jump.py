@@ -36,14 +36,17 @@ _EVENT_CAP = 200_000
 _PARALLEL = 1e-26
 #: With more hyperplanes than this, those near the neuron are looked at first.
 _MANY = 128
+#: What an output weight is beyond zero where it has just passed that.
+_TURNED = 1e-15
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _modes(w, a, imbalance, across, unit):
-    """The growing and the decaying part of a and p, (a + p)/2 and (a - p)/2.
+    """p, and the growing and the decaying part of a and p, (a + p)/2 and (a - p)/2.
 
     The smaller one comes from (a + p)(a - p) = |w - p D/|D||^2 + |a|^2 - |w|^2, `across` being the
-    norm of the part of w that no example sees.
+    norm of the part of w that no example sees. Where both are small |a|^2 - |w|^2 is hardly known
+    so well: p is the difference of the two, that it may begin where it is.
     """
     p = dot(w, unit)
     rest = across * across
@@ -54,9 +57,11 @@ def _modes(w, a, imbalance, across, unit):
         gap = 0.0
     if a * p >= 0.0:
         up = 0.5 * (a + p)
-        return p, up, gap / (4.0 * up) if up != 0.0 else 0.0
+        down = gap / (4.0 * up) if up != 0.0 else 0.0
+        return up - down, up, down
     down = 0.5 * (a - p)
-    return p, gap / (4.0 * down), down
+    up = gap / (4.0 * down)
+    return up - down, up, down
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -325,6 +330,8 @@ def jump_segments(
             )  # fmt: skip
             out[0] = segment_a[number]
             if kind == TURN:
+                # Rounding must not tell whether it has passed zero.
+                segment_a[number] = -_TURNED if output > 0.0 else _TURNED
                 out[0] = 0.0
             assign(before, own)
             if not change_pattern(
