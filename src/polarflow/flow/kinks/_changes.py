@@ -14,7 +14,7 @@ from ._patterns import add, assign, copy_matrix, dot
 from ._residual import SQUARE, extend_residual, scaled_residual
 
 #: Numbers of times at which dr is known, taken one after the other until they suffice; between
-#: them it is taken as linear. About half of the times are those of events that change it most.
+#: them it is taken as linear. A quarter of the times are those of events that change it most.
 TIMES = (13, 25, 49, 97)
 #: Sweeps at each of the times for what dr does to itself.
 _SWEEPS = 40
@@ -47,7 +47,7 @@ def change_times(length, start, size, times, halves):
     shortest = 1e-6 * (length - times[0])
     times[1] = length
     count = 2
-    for _ in range((len(times) - 3) // 2):
+    for _ in range((len(times) - 3) // 4):
         best, largest, spot = 0.0, 0.0, 0
         for i in range(len(start)):
             if size[i] * (length - start[i]) <= largest:
